@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Logging. A function is either logging or silent, and no failure is logged twice: base/, net/,
+ * proto/ are silent (debug only); main, agent, watchdog and portal modules log once, saying what
+ * failed, the object in 'quotes', and the error.
+ *
+ * Where it goes: the journal's native socket when stderr is the journal (fields kept apart), else
+ * stderr as `2026-01-02T03:04:05.123Z name[pid] level: text key=value`. Thread-safe.
+ */
+#pragma once
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+enum hf_log_level {
+	HF_LOG_ERROR = 3, /* syslog severities */
+	HF_LOG_WARN = 4,
+	HF_LOG_NOTICE = 5,
+	HF_LOG_INFO = 6,
+	HF_LOG_DEBUG = 7,
+};
+
+/* Journal fields of an event, for machines; a NULL key ends the list. Keys: A-Z, 0-9, '_'. */
+struct hf_log_field {
+	const char *key;
+	const char *value;
+};
+
+/* name is borrowed for the life of the process. Reads HOLDFAST_LOG=error|warn|notice|info|debug. */
+void hf_log_init(const char *name);
+void hf_log_set_level(enum hf_log_level level);
+enum hf_log_level hf_log_level(void);
+int hf_log_level_from_name(const char *name);
+
+void hf_log(enum hf_log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void hf_logv(enum hf_log_level level, const struct hf_log_field *fields, const char *fmt, va_list ap)
+	__attribute__((format(printf, 3, 0)));
+void hf_log_fields(enum hf_log_level level, const struct hf_log_field *fields, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+/* Appends ": <text of -r>" and returns r. r is evaluated before anything can change errno. */
+int hf_log_r(enum hf_log_level level, int r, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+#define hf_error(...)  hf_log(HF_LOG_ERROR, __VA_ARGS__)
+#define hf_warn(...)   hf_log(HF_LOG_WARN, __VA_ARGS__)
+#define hf_notice(...) hf_log(HF_LOG_NOTICE, __VA_ARGS__)
+#define hf_info(...)   hf_log(HF_LOG_INFO, __VA_ARGS__)
+#define hf_debug(...)                                                                              \
+	do {                                                                                       \
+		if (hf_log_level() >= HF_LOG_DEBUG)                                                \
+			hf_log(HF_LOG_DEBUG, __VA_ARGS__);                                         \
+	} while (0)
+#define hf_error_r(r, ...) hf_log_r(HF_LOG_ERROR, (r), __VA_ARGS__)
+#define hf_warn_r(r, ...)  hf_log_r(HF_LOG_WARN, (r), __VA_ARGS__)
+
+/* Out of memory, the one error whose text is always the same. Returns -ENOMEM. */
+int hf_log_oom(void);
