@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The local protocol on /run/holdfast/supervise.sock between the watchdog and a component.
+ *
+ * SOCK_SEQPACKET, one message a packet, same machine and same build family: fixed structs in host
+ * byte order, no pointers. Every message starts with struct hf_sup_hdr; a packet whose length is
+ * not exactly that of its type, or whose protocol number differs, ends the connection. The
+ * watchdog checks the peer by SO_PEERCRED/SO_PEERPIDFD against the process it started; what a
+ * component may ask is a permit table (watchdog/permit.c) keyed by its state, and a request that
+ * is not permitted ends the connection and is logged.
+ *
+ * Order: component sends HELLO; watchdog answers WELCOME, then KERNEL (with descriptors) when the
+ * component consumes kernel events, then LAST_EXIT when there is a predecessor. The component
+ * sends READY when it can work, PROGRESS each expect_ms, and requests as they come. When the
+ * watchdog was replaced, the component re-dials the socket and starts with HELLO again.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#define HF_SUP_PROTOCOL	    1u
+#define HF_SUP_NAME_MAX	    32u	 /* component name with NUL */
+#define HF_SUP_VERSION_MAX  32u
+#define HF_SUP_WORKERS_MAX  8u	 /* progress counters of one component */
+#define HF_SUP_TEXT_MAX	    256u /* status and reason texts with NUL */
+#define HF_SUP_COMM_MAX	    16u
+#define HF_SUP_PACKET_MAX   4096u /* no message is longer */
+
+enum hf_sup_type {
+	/* component → watchdog */
+	HF_SUP_HELLO = 1,     /* struct hf_sup_hello */
+	HF_SUP_READY,	      /* header only: it does its work now */
+	HF_SUP_PROGRESS,      /* struct hf_sup_progress */
+	HF_SUP_STATUS,	      /* struct hf_sup_text: one line for people */
+	HF_SUP_WATCH_SOCKET,  /* struct hf_sup_cookie */
+	HF_SUP_UNWATCH_SOCKET, /* struct hf_sup_cookie */
+	HF_SUP_STOPPING,      /* struct hf_sup_text: it leaves on its own, reason */
+	HF_SUP_CANARY_SEEN,   /* struct hf_sup_canary: the agent saw that process exit */
+
+	/* watchdog → component */
+	HF_SUP_WELCOME = 64, /* struct hf_sup_welcome */
+	HF_SUP_KERNEL,	     /* struct hf_sup_kernel, with descriptors by SCM_RIGHTS */
+	HF_SUP_LAST_EXIT,    /* struct hf_sup_last_exit */
+	HF_SUP_STOP,	     /* struct hf_sup_text: stop now, reason */
+	HF_SUP_RELOAD,	     /* header only: read the configuration again */
+	HF_SUP_DENIED,	     /* struct hf_sup_denied: request refused or failed */
+};
+
+struct hf_sup_hdr {
+	uint16_t protocol; /* HF_SUP_PROTOCOL */
+	uint16_t type;	   /* enum hf_sup_type */
+	uint32_t length;   /* whole packet, bytes */
+};
+
+struct hf_sup_hello {
+	struct hf_sup_hdr hdr;
+	char component[HF_SUP_NAME_MAX];
+	char version[HF_SUP_VERSION_MAX];
+	uint32_t wants_kernel; /* 1: send KERNEL */
+	uint32_t readopted;    /* 1: it was running before this watchdog */
+};
+
+struct hf_sup_progress {
+	struct hf_sup_hdr hdr;
+	uint32_t workers; /* used entries of counter[] */
+	uint32_t healthy; /* 1 unless the component knows better; its text comes with STATUS */
+	uint64_t counter[HF_SUP_WORKERS_MAX]; /* grow while the worker does work or is idle in its loop */
+};
+
+struct hf_sup_text {
+	struct hf_sup_hdr hdr;
+	char text[HF_SUP_TEXT_MAX]; /* NUL-terminated UTF-8 */
+};
+
+struct hf_sup_cookie {
+	struct hf_sup_hdr hdr;
+	uint64_t cookie; /* SO_COOKIE */
+};
+
+struct hf_sup_canary {
+	struct hf_sup_hdr hdr;
+	uint64_t nonce;
+};
+
+struct hf_sup_welcome {
+	struct hf_sup_hdr hdr;
+	uint32_t expect_ms;   /* send PROGRESS at least this often */
+	uint32_t deadline_ms; /* silence or a stuck counter for this long is a hang */
+	uint32_t starts;      /* how often this component was started by the watchdog chain */
+	uint32_t watchdog_pid;
+	char watchdog_version[HF_SUP_VERSION_MAX];
+};
+
+/* Descriptors that come with KERNEL, in this order. Absent when assist is OFF. */
+enum hf_sup_kernel_fd {
+	HF_SUP_FD_RING_URGENT,
+	HF_SUP_FD_RING_BULK,
+	HF_SUP_FD_COUNTERS, /* read-only mmapable array */
+	HF_SUP_FD_INFO,	    /* memfd: text, see watchdog/kernel_load.h */
+	_HF_SUP_FD_MAX,
+};
+
+enum hf_sup_assist {
+	HF_SUP_ASSIST_OFF,
+	HF_SUP_ASSIST_PARTIAL,
+	HF_SUP_ASSIST_EBPF,
+	_HF_SUP_ASSIST_MAX,
+};
+
+struct hf_sup_kernel {
+	struct hf_sup_hdr hdr;
+	uint32_t assist; /* enum hf_sup_assist */
+	uint32_t fds;	 /* 0 or _HF_SUP_FD_MAX; INFO alone (1) when OFF */
+};
+
+enum hf_exit_cause {
+	HF_EXIT_UNKNOWN,
+	HF_EXIT_EXITED,		     /* called exit; code */
+	HF_EXIT_SIGNALLED,	     /* by a signal whose sender is not a person: kernel or itself */
+	HF_EXIT_KILLED_BY_OPERATOR, /* by another process; by_pid, by_comm, by_uid */
+	HF_EXIT_OOM,
+	HF_EXIT_CRASHED, /* SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSYS */
+	HF_EXIT_HUNG,	 /* the watchdog killed it: no progress */
+	HF_EXIT_LIMIT,	 /* the watchdog killed it: memory or CPU limit */
+	HF_EXIT_STOPPED_BY_REQUEST,
+	_HF_EXIT_MAX,
+};
+
+/* How the component's previous process ended. */
+struct hf_sup_last_exit {
+	struct hf_sup_hdr hdr;
+	uint32_t cause; /* enum hf_exit_cause */
+	uint32_t pid;
+	int32_t code;	/* exit code, -1 when ended by a signal */
+	int32_t signal; /* 0 when it exited */
+	uint32_t core;
+	uint32_t by_pid; /* 0 unknown */
+	uint32_t by_uid;
+	uint32_t from_kernel; /* 1: kernel record; 0: pidfd/waitid only */
+	uint64_t at_boot_ns;  /* when it died */
+	uint64_t exit_to_exec_us;
+	char by_comm[HF_SUP_COMM_MAX];
+	char text[HF_SUP_TEXT_MAX]; /* one line for people */
+};
+
+struct hf_sup_denied {
+	struct hf_sup_hdr hdr;
+	uint32_t request; /* enum hf_sup_type */
+	int32_t error;	  /* -errno */
+};
