@@ -7,3 +7,6 @@
 
 /* Continue with the previous result; start with 0. */
 uint32_t hf_crc32c(uint32_t crc, const void *data, size_t len);
+
+/* The same without the processor's instruction: the fallback, and what tests compare with. */
+uint32_t hf_crc32c_portable(uint32_t crc, const void *data, size_t len);
