@@ -29,6 +29,7 @@ msg = @printf '  %-7s %s\n' "$(1)" "$(patsubst $(O)/%,%,$(2))";
 MAKEFLAGS += --no-print-directory
 endif
 
+.DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SECONDARY:
 .SUFFIXES:
@@ -107,7 +108,7 @@ objs = $(patsubst %.c,$(O)/obj/%.o,$(call srcs,$(1)))
 libobjs_program = $(filter-out %/main.o,$(call objs,$(1)))
 
 # Folder fragments add generated files or extra objects of a program (EXTRA_OBJS_<name>).
--include tools/portal/ui.mk selftests/selftests.mk packaging/packaging.mk
+-include tools/dev/dev.mk tools/portal/ui.mk selftests/selftests.mk packaging/packaging.mk
 
 BINARIES := $(foreach p,$(PROGRAMS),$(if $(call srcs,$(p)),$(O)/bin/$(BIN_$(p))))
 
