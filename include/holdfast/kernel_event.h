@@ -6,8 +6,9 @@
  *
  * I1. Every record begins with struct hf_event_header, and header.len is the size of the whole
  *     record; a reader takes nothing beyond it.
- * I2. header.seq counts 1, 2, 3 … for each (ring, cpu) and is taken before the room on the ring:
- *     an event that found no room leaves a gap, so the reader proves every loss.
+ * I2. header.seq goes up by 1 for each (ring, cpu) and is taken before the room on the ring: an
+ *     event that found no room leaves a gap, so the reader proves every loss. A program that
+ *     interrupts another one on its CPU may overtake it by a few places.
  * I3. All numbers are in host byte order and fixed width, padding is explicit, there are no
  *     pointers. Ports are in host byte order, addresses are bytes as on the wire.
  * I4. Reasons (reset, drop) are the running kernel's own numbers. They change between kernels, so

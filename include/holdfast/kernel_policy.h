@@ -7,7 +7,7 @@
  * I1. The counters map is an array with one slot per possible CPU, written only by that CPU's
  *     programs and mapped read-only by the agent: reading it needs no bpf() call and no right.
  * I2. At quiescence, summed over CPUs, for each ring:
- *     seq = submitted + lost, and submitted = consumed + in the ring.
+ *     seq - base = submitted + lost, and submitted = consumed + in the ring.
  * I3. A process is named by (tgid, start rounded down to HF_PROCESS_TICK_NS), which is exactly
  *     what field 22 of /proc/PID/stat shows; the kernel's nanoseconds cannot be had from there.
  *
@@ -111,11 +111,18 @@ enum hf_misc_counter {
 #define HF_MISC_SLOTS 8
 
 struct hf_ring_counters {
-	__u64 seq; /* last sequence number given out = events generated */
+	__u64 seq;  /* last sequence number given out */
+	__u64 base; /* where seq began, see HF_SEQ_BASE_SHIFT; generated = seq - base */
 	__u64 submitted;
 	__u64 lost; /* no room */
-	__u64 reserved;
 };
+
+/*
+ * Sequence numbers must not repeat within a boot, even after the programs were unloaded and loaded
+ * again: each load starts them at its CLOCK_BOOTTIME in milliseconds << 14, which no CPU can
+ * overtake (16 million events per second).
+ */
+#define HF_SEQ_BASE_SHIFT 14
 
 struct hf_kind_counters {
 	__u64 generated;
