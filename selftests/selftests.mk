@@ -20,6 +20,8 @@ $(foreach t,$(UNIT_BIN:$(O)/test/unit/%=%),$(eval $(call UNIT_TEST,$(t),$(firstw
 
 $(O)/obj/selftests/%.o: CFLAGS += -Werror=unused-function
 
+-include selftests/vm/vm.mk
+
 .PHONY: unit
 unit: $(UNIT_BIN) ## run the unit tests
 	$(Q)r=0; for t in $(UNIT_BIN); do echo "== $${t#$(O)/test/}"; $$t || r=1; done; exit $$r

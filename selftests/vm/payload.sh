@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# The payload of the initramfs machines: checks the machine, then runs every program in /tests.
+#
+# On descriptor 3 (the report): "@@TEST name pass|fail|skip seconds reason" for each, and the @@PROG
+# and @@FACT lines of their output (which of our programs attached, and why not). Exit 77 of a
+# program is a skip, its last "SKIP…" line the reason. The code is 1 if one failed.
+
+run()
+{
+	local name=$1 t0 t1 rc verdict reason
+
+	shift
+	echo "== $name"
+	read -r t0 _ </proc/uptime
+	timeout -s KILL 90 "$@" >/tmp/out 2>&1 </dev/null
+	rc=$?
+	read -r t1 _ </proc/uptime
+	cat /tmp/out
+	grep -E '^@@(PROG|FACT|ASK) ' /tmp/out >&3
+	reason=''
+	case $rc in
+	0) verdict=pass ;;
+	77) verdict=skip; reason=$(grep -i 'skip' /tmp/out | tail -n 1) ;;
+	137) verdict=fail; reason='killed (90 s limit, or out of memory)' ;;
+	*) verdict=fail; reason="exit $rc" ;;
+	esac
+	[ $verdict = fail ] && failed=1
+	echo "@@TEST $name $verdict $(awk "BEGIN { print $t1 - $t0 }") $reason" >&3
+}
+
+# A machine that is not what the tests expect must not make them pass or skip.
+machine()
+{
+	set -e
+	[ -s /sys/kernel/btf/vmlinux ]
+	mkdir /sys/fs/bpf/probe && rmdir /sys/fs/bpf/probe
+	mkdir /sys/fs/cgroup/probe && rmdir /sys/fs/cgroup/probe
+	ip addr show lo | grep -q 'inet 127.0.0.1'
+	ip link add v0 type veth peer name v1 && ip link del v0
+	nft add table inet probe && nft add chain inet probe c && \
+		nft add rule inet probe c reject && nft delete table inet probe
+}
+
+failed=0
+( machine ) >/tmp/machine 2>&1 && run machine true || run machine sh -c 'cat /tmp/machine; exit 1'
+for t in /tests/*; do
+	[ -x "$t" ] && run "${t##*/}" "$t"
+done
+exit $failed
