@@ -64,14 +64,14 @@ LIBS_launch   := base
 LIBS_ctl      := proto base
 LIBS_portal   := proto net base
 
-SYS_base     := -pthread
+SYS_base     := -lyaml -pthread
 SYS_net      := -lssl -lcrypto -lwslay -lsystemd
 SYS_proto    := -lprotobuf-c -lz
-SYS_agent    := -lnng -lcyaml -lyaml -lsystemd -lcrypto
-SYS_watchdog := -lbpf -lelf -lz -lnng -lcyaml -lyaml -lsystemd -lcap
+SYS_agent    := -lnng -lsystemd -lcrypto
+SYS_watchdog := -lbpf -lelf -lz -lnng -lsystemd -lcap
 SYS_launch   :=
 SYS_ctl      := -lnng -ljansson
-SYS_portal   := -lsqlite3 -ljansson -lcyaml -lyaml -lcrypto
+SYS_portal   := -lsqlite3 -ljansson -lcrypto
 
 SRCDIR_base     := userspace/base
 SRCDIR_net      := userspace/net
