@@ -110,7 +110,7 @@ libobjs_program = $(filter-out %/main.o,$(call objs,$(1)))
 # Folder fragments add generated files or extra objects of a program (EXTRA_OBJS_<name>).
 -include tools/dev/dev.mk tools/portal/ui.mk selftests/selftests.mk packaging/packaging.mk
 
-BINARIES := $(foreach p,$(PROGRAMS),$(if $(call srcs,$(p)),$(O)/bin/$(BIN_$(p))))
+BINARIES := $(foreach p,$(PROGRAMS),$(if $(wildcard $(SRCDIR_$(p))/main.c),$(O)/bin/$(BIN_$(p))))
 
 .PHONY: all
 all: $(BINARIES)

@@ -16,39 +16,40 @@
  */
 #pragma once
 
+#include <stddef.h>
 #include <stdint.h>
 
-#define HF_SUP_PROTOCOL	    1u
-#define HF_SUP_NAME_MAX	    32u	 /* component name with NUL */
-#define HF_SUP_VERSION_MAX  32u
-#define HF_SUP_WORKERS_MAX  8u	 /* progress counters of one component */
-#define HF_SUP_TEXT_MAX	    256u /* status and reason texts with NUL */
-#define HF_SUP_COMM_MAX	    16u
-#define HF_SUP_PACKET_MAX   4096u /* no message is longer */
+#define HF_SUP_PROTOCOL    1u
+#define HF_SUP_NAME_MAX    32u /* component name with NUL */
+#define HF_SUP_VERSION_MAX 32u
+#define HF_SUP_WORKERS_MAX 8u   /* progress counters of one component */
+#define HF_SUP_TEXT_MAX    256u /* status and reason texts with NUL */
+#define HF_SUP_COMM_MAX    16u
+#define HF_SUP_PACKET_MAX  4096u /* no message is longer */
 
 enum hf_sup_type {
 	/* component → watchdog */
-	HF_SUP_HELLO = 1,     /* struct hf_sup_hello */
-	HF_SUP_READY,	      /* header only: it does its work now */
-	HF_SUP_PROGRESS,      /* struct hf_sup_progress */
-	HF_SUP_STATUS,	      /* struct hf_sup_text: one line for people */
-	HF_SUP_WATCH_SOCKET,  /* struct hf_sup_cookie */
+	HF_SUP_HELLO = 1,      /* struct hf_sup_hello */
+	HF_SUP_READY,          /* header only: it does its work now */
+	HF_SUP_PROGRESS,       /* struct hf_sup_progress */
+	HF_SUP_STATUS,         /* struct hf_sup_text: one line for people */
+	HF_SUP_WATCH_SOCKET,   /* struct hf_sup_cookie */
 	HF_SUP_UNWATCH_SOCKET, /* struct hf_sup_cookie */
-	HF_SUP_STOPPING,      /* struct hf_sup_text: it leaves on its own, reason */
-	HF_SUP_CANARY_SEEN,   /* struct hf_sup_canary: the agent saw that process exit */
+	HF_SUP_STOPPING,       /* struct hf_sup_text: it leaves on its own, reason */
+	HF_SUP_CANARY_SEEN,    /* struct hf_sup_canary: the agent saw that process exit */
 
 	/* watchdog → component */
 	HF_SUP_WELCOME = 64, /* struct hf_sup_welcome */
-	HF_SUP_KERNEL,	     /* struct hf_sup_kernel, with descriptors by SCM_RIGHTS */
+	HF_SUP_KERNEL,       /* struct hf_sup_kernel, with descriptors by SCM_RIGHTS */
 	HF_SUP_LAST_EXIT,    /* struct hf_sup_last_exit */
-	HF_SUP_STOP,	     /* struct hf_sup_text: stop now, reason */
-	HF_SUP_RELOAD,	     /* header only: read the configuration again */
-	HF_SUP_DENIED,	     /* struct hf_sup_denied: request refused or failed */
+	HF_SUP_STOP,         /* struct hf_sup_text: stop now, reason */
+	HF_SUP_RELOAD,       /* header only: read the configuration again */
+	HF_SUP_DENIED,       /* struct hf_sup_denied: request refused or failed */
 };
 
 struct hf_sup_hdr {
 	uint16_t protocol; /* HF_SUP_PROTOCOL */
-	uint16_t type;	   /* enum hf_sup_type */
+	uint16_t type;     /* enum hf_sup_type */
 	uint32_t length;   /* whole packet, bytes */
 };
 
@@ -64,7 +65,8 @@ struct hf_sup_progress {
 	struct hf_sup_hdr hdr;
 	uint32_t workers; /* used entries of counter[] */
 	uint32_t healthy; /* 1 unless the component knows better; its text comes with STATUS */
-	uint64_t counter[HF_SUP_WORKERS_MAX]; /* grow while the worker does work or is idle in its loop */
+	uint64_t counter
+		[HF_SUP_WORKERS_MAX]; /* grow while the worker does work or is idle in its loop */
 };
 
 struct hf_sup_text {
@@ -96,7 +98,7 @@ enum hf_sup_kernel_fd {
 	HF_SUP_FD_RING_URGENT,
 	HF_SUP_FD_RING_BULK,
 	HF_SUP_FD_COUNTERS, /* read-only mmapable array */
-	HF_SUP_FD_INFO,	    /* memfd: text, see watchdog/kernel_load.h */
+	HF_SUP_FD_INFO,     /* memfd: text, see watchdog/kernel_load.h */
 	_HF_SUP_FD_MAX,
 };
 
@@ -110,18 +112,18 @@ enum hf_sup_assist {
 struct hf_sup_kernel {
 	struct hf_sup_hdr hdr;
 	uint32_t assist; /* enum hf_sup_assist */
-	uint32_t fds;	 /* 0 or _HF_SUP_FD_MAX; INFO alone (1) when OFF */
+	uint32_t fds;    /* 0 or _HF_SUP_FD_MAX; INFO alone (1) when OFF */
 };
 
 enum hf_exit_cause {
 	HF_EXIT_UNKNOWN,
-	HF_EXIT_EXITED,		     /* called exit; code */
-	HF_EXIT_SIGNALLED,	     /* by a signal whose sender is not a person: kernel or itself */
+	HF_EXIT_EXITED,             /* called exit; code */
+	HF_EXIT_SIGNALLED,          /* by a signal whose sender is not a person: kernel or itself */
 	HF_EXIT_KILLED_BY_OPERATOR, /* by another process; by_pid, by_comm, by_uid */
 	HF_EXIT_OOM,
 	HF_EXIT_CRASHED, /* SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSYS */
-	HF_EXIT_HUNG,	 /* the watchdog killed it: no progress */
-	HF_EXIT_LIMIT,	 /* the watchdog killed it: memory or CPU limit */
+	HF_EXIT_HUNG,    /* the watchdog killed it: no progress */
+	HF_EXIT_LIMIT,   /* the watchdog killed it: memory or CPU limit */
 	HF_EXIT_STOPPED_BY_REQUEST,
 	_HF_EXIT_MAX,
 };
@@ -131,7 +133,7 @@ struct hf_sup_last_exit {
 	struct hf_sup_hdr hdr;
 	uint32_t cause; /* enum hf_exit_cause */
 	uint32_t pid;
-	int32_t code;	/* exit code, -1 when ended by a signal */
+	int32_t code;   /* exit code, -1 when ended by a signal */
 	int32_t signal; /* 0 when it exited */
 	uint32_t core;
 	uint32_t by_pid; /* 0 unknown */
@@ -146,5 +148,22 @@ struct hf_sup_last_exit {
 struct hf_sup_denied {
 	struct hf_sup_hdr hdr;
 	uint32_t request; /* enum hf_sup_type */
-	int32_t error;	  /* -errno */
+	int32_t error;    /* -errno */
 };
+
+/*
+ * The gate every packet passes first (userspace/proto/supervise.c): 0 when it is exactly as long
+ * as its type demands, of our protocol, and each text in it ends with a NUL and is UTF-8;
+ * -EPROTONOSUPPORT for another protocol number, -EBADMSG for anything else. packet needs no
+ * alignment.
+ */
+int hf_sup_check(const void *packet, size_t len);
+
+/* Exact size of a message; 0 for an unknown type. */
+size_t hf_sup_size(unsigned type);
+
+/* Names for people and JSON; "unknown" for a value out of range. */
+const char *hf_sup_type_name(unsigned type);
+const char *hf_exit_cause_name(unsigned cause);
+/* "ebpf", "partial", "off" */
+const char *hf_sup_assist_name(unsigned assist);
