@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/cleanup.h"
 #include "base/str.h"
@@ -47,8 +48,10 @@ struct hf_http_message {
 struct hf_http_parser;
 
 /*
- * max_body: larger bodies fail with -EMSGSIZE (413). For a response to CONNECT or an Upgrade set
- * no_body: everything behind the head is the next protocol's.
+ * max_body: larger bodies fail with -EMSGSIZE (413). For a response to CONNECT set no_body:
+ * everything behind the head is the next protocol's. For a response to an Upgrade it need not be
+ * set (101 never has a body, and a refusal's body may name the reason). Interim responses but 101
+ * are skipped.
  */
 int hf_http_parser_new(enum hf_http_kind kind, size_t max_body, bool no_body,
 		       struct hf_http_parser **ret);
@@ -58,10 +61,15 @@ HF_DEFINE_CLEANUP(struct hf_http_parser *, hf_http_parser_free);
 /*
  * Feeds bytes. Returns how many were taken (the rest belongs to what follows); afterwards
  * hf_http_parser_message() is non-NULL once complete. -EBADMSG malformed (400), -EMSGSIZE body too
- * large (413), -E2BIG head too large (431), -ENOSYS unknown transfer coding (501), -EPROTONOSUPPORT
+ * large (413), -E2BIG head or target too large (431), -ENOSYS unknown transfer coding (501), -EPROTONOSUPPORT
  * version (505).
  */
 ssize_t hf_http_parse(struct hf_http_parser *p, const uint8_t *data, size_t len);
+/*
+ * The peer closed its side. A response without any length ends so and is complete now: 0. -EBADMSG:
+ * truncated.
+ */
+int hf_http_parser_eof(struct hf_http_parser *p);
 /* The head is complete (headers readable), the body perhaps not. NULL before. */
 const struct hf_http_message *hf_http_parser_head(const struct hf_http_parser *p);
 /* The message is complete; borrowed from the parser until reset. */
@@ -74,7 +82,7 @@ const char *hf_http_header(const struct hf_http_message *m, const char *name);
 /* True iff the comma-separated header has the token (without case). */
 bool hf_http_has_token(const struct hf_http_message *m, const char *name, const char *token);
 
-/* Splits "/a/b?x=1": decoded path into dst (−EINVAL on bad escapes, NUL, "..") and query borrowed. */
+/* Splits "/a/b?x=1": decoded path (-EINVAL on bad escapes, controls, "..") and borrowed query. */
 int hf_http_split_target(const char *target, char *path, size_t path_size, const char **ret_query);
 /* Finds and percent-decodes key in a query. -ENOENT, -EINVAL, -ENOBUFS. */
 int hf_http_query(const char *query, const char *key, char *dst, size_t size);
