@@ -66,7 +66,7 @@ LIBS_portal   := proto net base
 
 SYS_base     := -lyaml -pthread
 SYS_net      := -lssl -lcrypto -lwslay -lsystemd
-SYS_proto    := -lprotobuf-c -lz
+SYS_proto    := -lprotobuf-c -lz -ljansson
 SYS_agent    := -lnng -lsystemd -lcrypto
 SYS_watchdog := -lbpf -lelf -lz -lnng -lsystemd -lcap
 SYS_launch   :=

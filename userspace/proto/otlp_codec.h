@@ -25,15 +25,15 @@ struct hf_otlp_resource {
 	const char *version;      /* service.version */
 };
 
-/* The protobuf, not compressed, appended to ret. */
+/*
+ * The protobuf, not compressed, appended to ret: as many of the n events as fit into max bytes.
+ * Bytes of their strings that are not UTF-8 become '?'. Returns the number encoded; -EMSGSIZE when
+ * not even the first fits; -ENOMEM. ret is unchanged on failure.
+ */
 int hf_otlp_encode(const Bus__Event *const *events, size_t n, const struct hf_otlp_resource *res,
-		   struct hf_buf *ret);
+		   size_t max, struct hf_buf *ret);
 /* Raw deflate (RFC 1951) of data, appended to ret. */
 int hf_otlp_deflate(const void *data, size_t len, struct hf_buf *ret);
-/* Both at once; *ret_inflated is the size before deflate. */
-int hf_otlp_encode_deflated(const Bus__Event *const *events, size_t n,
-			    const struct hf_otlp_resource *res, struct hf_buf *ret,
-			    size_t *ret_inflated);
 
 /*
  * Inflates at most max_inflated bytes, appended to ret. -EMSGSIZE above it, -EBADMSG if it is not
