@@ -22,6 +22,12 @@ enum hf_config_kernel_mode {
 	_HF_CONFIG_KERNEL_MAX,
 };
 
+enum hf_config_netns {
+	HF_CONFIG_NETNS_ALL, /* events of every network namespace */
+	HF_CONFIG_NETNS_OWN, /* only of the watchdog's own: containers' hosts, tests */
+	_HF_CONFIG_NETNS_MAX,
+};
+
 /* config.yml: read by agent, watchdog and CLI. */
 struct hf_config {
 	char *environment;
@@ -69,7 +75,8 @@ struct hf_config {
 		struct hf_config_list allow;
 	} actions;
 	struct {
-		unsigned mode; /* enum hf_config_kernel_mode */
+		unsigned mode;  /* enum hf_config_kernel_mode */
+		unsigned netns; /* enum hf_config_netns */
 		uint64_t urgent_ring_bytes;
 		uint64_t bulk_ring_bytes;
 	} kernel;

@@ -27,6 +27,8 @@ __all__ = ["ROOT", "BIN", "Instance", "InstanceError", "InstanceTest", "alive", 
 
 BIN = pathlib.Path(os.environ.get("HOLDFAST_BIN", ROOT / "build" / "bin"))
 CLONE_NEWNET = 0x40000000
+# A test sees the events of its own namespace only.
+OWN_NETNS = "kernel:\n  netns: own\n"
 
 
 def run(*argv, check=True, **kw):
@@ -79,7 +81,7 @@ class InstanceTest(unittest.TestCase):
 
     def prepare(self):
         self.i.prepare(
-            agent_config=self.i.default_agent_config(self.agent_extra),
+            agent_config=self.i.default_agent_config(OWN_NETNS + self.agent_extra),
             portal_config=self.i.default_portal_config(self.portal_extra),
         )
 

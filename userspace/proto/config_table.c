@@ -50,6 +50,7 @@
 
 static const char *const log_levels[] = {"error", "warn", "notice", "info", "debug", NULL};
 static const char *const kernel_modes[] = {"auto", "off", NULL};
+static const char *const kernel_netns[] = {"all", "own", NULL};
 static const char *const action_kinds[] = {"start",   "stop",   "restart",  "scan", "doctor",
 					   "collect", "update", "rollback", NULL};
 static const char *const event_kinds[] = {"conn.failed",     "conn.reset_received",
@@ -59,6 +60,7 @@ static const char *const event_kinds[] = {"conn.failed",     "conn.reset_receive
 					  "telemetry.loss",  NULL};
 
 _Static_assert(HF_ARRAY_SIZE(kernel_modes) == _HF_CONFIG_KERNEL_MAX + 1, "a mode has no name");
+_Static_assert(HF_ARRAY_SIZE(kernel_netns) == _HF_CONFIG_NETNS_MAX + 1, "a choice has no name");
 _Static_assert(HF_ARRAY_SIZE(log_levels) == HF_LOG_DEBUG - HF_LOG_ERROR + 2, "a level has no name");
 
 /* ---- config.yml ------------------------------------------------------------------------------ */
@@ -143,6 +145,10 @@ static const struct hf_config_entry entries[] = {
 	ENUM(kernel.mode, kernel_modes, "auto",
 	     "Whether eBPF programs are loaded; without them the evidence comes from sockets and "
 	     "/proc.",
+	     .restart = true),
+	ENUM(kernel.netns, kernel_netns, "all",
+	     "Whose connections and processes are recorded: of every network namespace, or only of "
+	     "the watchdog's own.",
 	     .restart = true),
 	SIZE(kernel.urgent_ring_bytes, 64 * KIB, 16 * MIB, "256KiB", NULL,
 	     "Room for urgent kernel events; a power of two.", .restart = true),
