@@ -1,7 +1,7 @@
 # Tests. A unit test is selftests/unit/<area>/test_<name>.c and links the library of its area
 # (base, net, proto, or a program's objects without main.c) and what that links.
 
--include selftests/e2e/e2e.mk selftests/bpf/bpf.mk selftests/fuzz/fuzz.mk
+-include selftests/e2e/e2e.mk selftests/bpf/bpf.mk selftests/fuzz/fuzz.mk selftests/check/check.mk
 
 UNIT_SRC := $(wildcard selftests/unit/*/test_*.c)
 UNIT_BIN := $(UNIT_SRC:selftests/unit/%.c=$(O)/test/unit/%)
@@ -22,6 +22,27 @@ $(O)/obj/selftests/%.o: CFLAGS += -Werror=unused-function
 
 -include selftests/vm/vm.mk
 
-.PHONY: unit
+PARTS_PY := /usr/bin/python3 -B selftests/parts.py
+
+.PHONY: unit unit-build
+unit-build: $(UNIT_BIN)
+
 unit: $(UNIT_BIN) ## run the unit tests
-	$(Q)r=0; for t in $(UNIT_BIN); do echo "== $${t#$(O)/test/}"; $$t || r=1; done; exit $$r
+	$(Q)$(PARTS_PY) binaries $(UNIT_BIN)
+
+# ---- all of it -------------------------------------------------------------------------------
+# A part is a make target; whoever adds one prints `N passed, N failed, N skipped` at its end.
+# Unit tests run under ASan and UBSan, the rest as it is shipped, because it measures time.
+TEST_PARTS := build=SANITIZE=1,all,unit-build unit=SANITIZE=1,unit \
+	      $(if $(wildcard selftests/bpf/bpf.mk),bpftest) \
+	      $(if $(wildcard selftests/vm/vm.mk),vm-small) \
+	      $(if $(wildcard selftests/e2e/e2e.mk),e2e)
+
+GROUPS ?= build run test
+
+.PHONY: deps test
+deps: ## install missing packages (GROUPS="build run test check vm")
+	$(Q)packaging/install-deps $(GROUPS)
+
+test: deps ## install what is missing, build, run every test
+	+$(Q)$(PARTS_PY) run $(TEST_PARTS)

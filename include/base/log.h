@@ -35,8 +35,8 @@ enum hf_log_level hf_log_level(void);
 int hf_log_level_from_name(const char *name);
 
 void hf_log(enum hf_log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-void hf_logv(enum hf_log_level level, const struct hf_log_field *fields, const char *fmt, va_list ap)
-	__attribute__((format(printf, 3, 0)));
+void hf_logv(enum hf_log_level level, const struct hf_log_field *fields, const char *fmt,
+	     va_list ap) __attribute__((format(printf, 3, 0)));
 void hf_log_fields(enum hf_log_level level, const struct hf_log_field *fields, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 /* Appends ": <text of -r>" and returns r. r is evaluated before anything can change errno. */
@@ -47,10 +47,10 @@ int hf_log_r(enum hf_log_level level, int r, const char *fmt, ...)
 #define hf_warn(...)   hf_log(HF_LOG_WARN, __VA_ARGS__)
 #define hf_notice(...) hf_log(HF_LOG_NOTICE, __VA_ARGS__)
 #define hf_info(...)   hf_log(HF_LOG_INFO, __VA_ARGS__)
-#define hf_debug(...)                                                                              \
-	do {                                                                                       \
-		if (hf_log_level() >= HF_LOG_DEBUG)                                                \
-			hf_log(HF_LOG_DEBUG, __VA_ARGS__);                                         \
+#define hf_debug(...)                                      \
+	do {                                               \
+		if (hf_log_level() >= HF_LOG_DEBUG)        \
+			hf_log(HF_LOG_DEBUG, __VA_ARGS__); \
 	} while (0)
 #define hf_error_r(r, ...) hf_log_r(HF_LOG_ERROR, (r), __VA_ARGS__)
 #define hf_warn_r(r, ...)  hf_log_r(HF_LOG_WARN, (r), __VA_ARGS__)

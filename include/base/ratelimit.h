@@ -6,9 +6,9 @@
 #include <stdint.h>
 
 struct hf_ratelimit {
-	uint32_t burst;	       /* tokens at the most; 0 refuses everything */
-	uint64_t interval_ns;  /* one token comes back per interval */
-	uint64_t tokens;       /* private from here on */
+	uint32_t burst;       /* tokens at the most; 0 refuses everything */
+	uint64_t interval_ns; /* one token comes back per interval */
+	uint64_t tokens;      /* private from here on */
 	uint64_t refilled_at_ns;
 	uint64_t refused;
 	bool started;

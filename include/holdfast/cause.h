@@ -8,8 +8,8 @@
 
 /* Where the cause lies; decides whether a loss may be redialled at once. */
 enum hf_cause_side {
-	HF_SIDE_LOCAL,	/* this host */
-	HF_SIDE_PATH,	/* network or proxy between */
+	HF_SIDE_LOCAL,  /* this host */
+	HF_SIDE_PATH,   /* network or proxy between */
 	HF_SIDE_PORTAL, /* the portal */
 	HF_SIDE_POLICY, /* somebody decided so */
 };
@@ -72,7 +72,7 @@ enum hf_cause {
 #define X(id, name, side, text) HF_CAUSE_##id,
 	HF_CAUSE_TABLE(X)
 #undef X
-	_HF_CAUSE_MAX,
+		_HF_CAUSE_MAX,
 };
 
 const char *hf_cause_name(enum hf_cause c);

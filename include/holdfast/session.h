@@ -18,25 +18,25 @@
  */
 #pragma once
 
-#define HF_OPAMP_PATH	     "/v1/opamp"
-#define HF_OPAMP_PORT	     4320
-#define HF_HEADER_CAUSE	     "Holdfast-Cause"
-#define HF_MESSAGE_MAX	     (1u << 20) /* either direction; more closes 1009 */
-#define HF_ENROLL_TOKEN_MAX  128u
+#define HF_OPAMP_PATH       "/v1/opamp"
+#define HF_OPAMP_PORT       4320
+#define HF_HEADER_CAUSE     "Holdfast-Cause"
+#define HF_MESSAGE_MAX      (1u << 20) /* either direction; more closes 1009 */
+#define HF_ENROLL_TOKEN_MAX 128u
 
-#define HF_CAP_SESSION	 "io.holdfast.session/1"
-#define HF_CAP_TELEMETRY "io.holdfast.telemetry/1"
-#define HF_CAP_OUTAGE	 "io.holdfast.outage/1"
-#define HF_CAP_ACTION	 "io.holdfast.action/1"
+#define HF_CAP_SESSION      "io.holdfast.session/1"
+#define HF_CAP_TELEMETRY    "io.holdfast.telemetry/1"
+#define HF_CAP_OUTAGE       "io.holdfast.outage/1"
+#define HF_CAP_ACTION       "io.holdfast.action/1"
 
 /* CustomMessage.type */
-#define HF_MSG_HELLO	     "hello"	     /* session.Hello */
-#define HF_MSG_WELCOME	     "welcome"	     /* session.Welcome */
+#define HF_MSG_HELLO         "hello"         /* session.Hello */
+#define HF_MSG_WELCOME       "welcome"       /* session.Welcome */
 #define HF_MSG_HEARTBEAT     "heartbeat"     /* session.Heartbeat */
 #define HF_MSG_HEARTBEAT_ACK "heartbeat_ack" /* session.HeartbeatAck */
-#define HF_MSG_GOODBYE	     "goodbye"	     /* session.Goodbye */
-#define HF_MSG_HOLD	     "hold"	     /* session.Hold */
-#define HF_MSG_BATCH	     "batch"	     /* session.TelemetryBatch */
-#define HF_MSG_TELEMETRY_ACK "ack"	     /* session.TelemetryAck */
-#define HF_MSG_OUTAGE	     "outage"	     /* bus.Outage */
+#define HF_MSG_GOODBYE       "goodbye"       /* session.Goodbye */
+#define HF_MSG_HOLD          "hold"          /* session.Hold */
+#define HF_MSG_BATCH         "batch"         /* session.TelemetryBatch */
+#define HF_MSG_TELEMETRY_ACK "ack"           /* session.TelemetryAck */
+#define HF_MSG_OUTAGE        "outage"        /* bus.Outage */
 #define HF_MSG_OUTAGE_ACK    "outage_ack"    /* session.OutageAck */

@@ -1,4 +1,4 @@
-# SPDX-License-Identifier: GPL-2.0-only
+# SPDX-License-Identifier: Apache-2.0
 # The payload of the initramfs machines: checks the machine, then runs every program in /tests.
 #
 # On descriptor 3 (the report): "@@TEST name pass|fail|skip seconds reason" for each, and the @@PROG

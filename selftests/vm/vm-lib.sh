@@ -1,4 +1,4 @@
-# SPDX-License-Identifier: GPL-2.0-only
+# SPDX-License-Identifier: Apache-2.0
 # What the scripts of this directory share: where the cache is, and how to reach a Debian suite
 # with apt's own machinery without touching the apt state of this machine.
 

@@ -58,7 +58,7 @@ static void quote(const char *text, size_t len, char *dst, size_t size)
 	for (size_t i = 0; i < n; i++)
 		if (!cut[i])
 			cut[i] = '?';
-	strcpy(cut + n, n < len ? "..." : "");
+	memcpy(cut + n, n < len ? "..." : "\0\0\0", 4);
 	hf_sanitize(cut);
 	(void)hf_strf(dst, size, "'%s'", cut);
 }
@@ -239,11 +239,11 @@ static bool suggest(const struct loader *l, const char *path, char dst[static HF
 	const char *moved = NULL;
 
 	for (size_t i = 0; i < l->table->n; i++) {
-		const char *key = l->table->entries[i].key;
+		const char *key = l->table->entries[i].key, *p = key;
 		char part[HF_CONFIG_KEY_MAX];
 
 		/* Each mapping on the way to the key, then the key. */
-		for (const char *p = key; p;) {
+		do {
 			unsigned d;
 
 			p = strchr(p + 1, '.');
@@ -255,7 +255,7 @@ static bool suggest(const struct loader *l, const char *path, char dst[static HF
 				best = d;
 				(void)hf_strlcpy(dst, part, HF_CONFIG_KEY_MAX);
 			}
-		}
+		} while (p);
 		if (hf_streq(last_word(key), last_word(path))) {
 			moved = key;
 			same_word++;
@@ -264,9 +264,7 @@ static bool suggest(const struct loader *l, const char *path, char dst[static HF
 	if (best < 3)
 		return true;
 	/* Right word in the wrong mapping. */
-	if (same_word == 1)
-		(void)hf_strlcpy(dst, moved, HF_CONFIG_KEY_MAX);
-	return same_word == 1;
+	return same_word == 1 && hf_strlcpy(dst, moved, HF_CONFIG_KEY_MAX);
 }
 
 static void warn_unknown(struct loader *l, const char *path)

@@ -167,7 +167,8 @@ int hf_hex_decode(void *dst, size_t len, const char *src)
 		if (hex_digit(src[i]) < 0)
 			return -EINVAL;
 	for (size_t i = 0; i < len; i++)
-		p[i] = (uint8_t)(hex_digit(src[2 * i]) << 4 | hex_digit(src[2 * i + 1]));
+		p[i] = (uint8_t)((unsigned)hex_digit(src[2 * i]) << 4 |
+				 (unsigned)hex_digit(src[2 * i + 1]));
 	return 0;
 }
 

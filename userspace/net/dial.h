@@ -18,15 +18,21 @@ typedef struct sd_event sd_event;
 
 struct hf_dialer;
 
-enum hf_dial_phase { HF_DIAL_RESOLVE, HF_DIAL_TCP, HF_DIAL_PROXY, HF_DIAL_DONE, _HF_DIAL_PHASE_MAX };
+enum hf_dial_phase {
+	HF_DIAL_RESOLVE,
+	HF_DIAL_TCP,
+	HF_DIAL_PROXY,
+	HF_DIAL_DONE,
+	_HF_DIAL_PHASE_MAX
+};
 
 enum hf_dial_failure {
 	HF_DIAL_OK,
-	HF_DIAL_DNS,		 /* resolver's text in error; eai in code */
-	HF_DIAL_CONNECT,	 /* errno in code */
+	HF_DIAL_DNS,     /* resolver's text in error; eai in code */
+	HF_DIAL_CONNECT, /* errno in code */
 	HF_DIAL_TIMEOUT,
-	HF_DIAL_PROXY_REFUSED,	 /* status in code (403, 5xx …) or errno when < 100 */
-	HF_DIAL_PROXY_AUTH,	 /* 407; schemes in error */
+	HF_DIAL_PROXY_REFUSED, /* status in code (403, 5xx …) or errno when < 100 */
+	HF_DIAL_PROXY_AUTH,    /* 407; schemes in error */
 	HF_DIAL_PROXY_TIMEOUT,
 	HF_DIAL_PROXY_PROTOCOL,
 	HF_DIAL_CANCELLED,
@@ -37,22 +43,23 @@ struct hf_dial_result {
 	enum hf_dial_failure failure;
 	enum hf_dial_phase phase; /* the last one entered */
 	int code;
-	char error[256];      /* one line for people */
-	int fd;		      /* connected, non-blocking, TCP_NODELAY; the callback's to take, else closed */
-	uint64_t cookie;      /* SO_COOKIE of fd */
-	char address[64];     /* "192.0.2.10:443" that answered or was tried last */
+	char error[256]; /* one line for people */
+	int fd; /* connected, non-blocking, TCP_NODELAY; the callback's to take, else closed */
+	uint64_t cookie;  /* SO_COOKIE of fd */
+	char address[64]; /* "192.0.2.10:443" that answered or was tried last */
 	char local[64];
 	uint64_t resolve_us, connect_us, proxy_us;
-	bool used_last_good;  /* DNS failed, the remembered address worked */
+	bool used_last_good; /* DNS failed, the remembered address worked */
 };
 
 struct hf_dial_options {
 	struct hf_url url;
-	const char *proxy; /* "http://user:pw@host:port", NULL: none. no_proxy is decided by the caller */
-	uint64_t timeout_ms;	     /* for the whole dial */
-	uint32_t user_timeout_ms;    /* TCP_USER_TIMEOUT, 0 off */
-	uint32_t keepalive_idle_s;   /* 0 off; probes every second */
-	uint32_t max_segment;	     /* TCP_MAXSEG before connect, 0 kernel's choice */
+	const char *
+		proxy; /* "http://user:pw@host:port", NULL: none. no_proxy is decided by the caller */
+	uint64_t timeout_ms;       /* for the whole dial */
+	uint32_t user_timeout_ms;  /* TCP_USER_TIMEOUT, 0 off */
+	uint32_t keepalive_idle_s; /* 0 off; probes every second */
+	uint32_t max_segment;      /* TCP_MAXSEG before connect, 0 kernel's choice */
 	/* Called for each socket before connect(2), with its SO_COOKIE: the moment to watch it. */
 	void (*socket_made)(uint64_t cookie, void *userdata);
 	/* Called for each socket that lost the race or failed. May be NULL. */
@@ -74,7 +81,8 @@ void hf_dial_cancel(struct hf_dialer *d); /* without calling done */
  * keep them over a restart. A fresh answer younger than a second is reused (an immediate redial
  * after a reset does not ask DNS again): max_age_ms.
  */
-void hf_dialer_remember(struct hf_dialer *d, const char *host, const struct sockaddr *sa, socklen_t len);
+void hf_dialer_remember(struct hf_dialer *d, const char *host, const struct sockaddr *sa,
+			socklen_t len);
 void hf_dialer_set_cache_ms(struct hf_dialer *d, uint64_t max_age_ms);
 
 /* "host", ".suffix", "10.0.0.0/8", "*": RFC-less custom of no_proxy. */

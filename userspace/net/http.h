@@ -25,7 +25,7 @@
 enum hf_http_kind { HF_HTTP_REQUEST, HF_HTTP_RESPONSE };
 
 struct hf_http_header {
-	const char *name; /* as sent; compare without case */
+	const char *name;  /* as sent; compare without case */
 	const char *value; /* trimmed */
 };
 
@@ -41,7 +41,7 @@ struct hf_http_message {
 	const uint8_t *body; /* whole, once complete */
 	size_t body_len;
 	bool keep_alive;
-	bool upgrade_websocket;	     /* Connection: upgrade and Upgrade: websocket are both there */
+	bool upgrade_websocket; /* Connection: upgrade and Upgrade: websocket are both there */
 	bool expect_continue;
 };
 
@@ -88,12 +88,12 @@ int hf_http_split_target(const char *target, char *path, size_t path_size, const
 int hf_http_query(const char *query, const char *key, char *dst, size_t size);
 
 struct hf_url {
-	bool tls;	/* https, wss */
+	bool tls;       /* https, wss */
 	char host[256]; /* without brackets */
 	uint16_t port;
 	char path[HF_HTTP_TARGET_MAX]; /* with query, at least "/" */
-	bool ipv6;		       /* host is an IPv6 literal */
-	char userinfo[256];	       /* decoded "user:password", empty mostly; secret */
+	bool ipv6;                     /* host is an IPv6 literal */
+	char userinfo[256];            /* decoded "user:password", empty mostly; secret */
 };
 
 /* http, https, ws, wss; default ports 80 and 443. -EINVAL. */

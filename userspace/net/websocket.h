@@ -72,7 +72,7 @@ bool hf_ws_close_sent(const struct hf_websocket *ws);
 bool hf_ws_close_received(const struct hf_websocket *ws);
 
 /* Sec-WebSocket-Key / -Accept (RFC 6455 section 4.1, 4.2.2). */
-#define HF_WS_KEY_SIZE	  25 /* 24 characters and NUL */
+#define HF_WS_KEY_SIZE    25 /* 24 characters and NUL */
 #define HF_WS_ACCEPT_SIZE 29
 void hf_ws_make_key(char dst[static HF_WS_KEY_SIZE]);
 bool hf_ws_key_valid(const char *key);

@@ -72,7 +72,7 @@ static bool valid_authority(const char *text, size_t len, bool need_port)
 		return port > 0;
 	if (need_port)
 		return false;
-	strcpy(authority + len, ":443");
+	memcpy(authority + len, ":443", sizeof(":443"));
 	return hf_config_split_host_port(authority, host, sizeof(host), &port) == 0;
 }
 

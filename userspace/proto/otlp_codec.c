@@ -17,6 +17,7 @@
 
 #include <zlib.h>
 
+#include "base/assert.h"
 #include "userspace/proto/batch.h"
 #include "userspace/proto/frame.h"
 
@@ -683,6 +684,7 @@ static int decode_scope(const Otlp__ScopeLogs *scope, Bus__Events *events)
 		if (!e)
 			return -ENOMEM;
 		bus__event__init(e);
+		hf_assert(events->items); /* sized by count_records() over the same lists */
 		events->items[events->n_items++] = e;
 		r = decode_record(scope->log_records[i], e);
 		if (r < 0)

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * What does this kernel let a tracing program do? One small program per question; probe.h lists
  * them. Each counts its runs in `hits` and leaves one number in `value`, for the report to show

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What this kernel allows to the programs we want to run: each row of probe.h is loaded alone,
  * attached, run by a workload, and reported as one line

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The list of everything the probe tries, in the order of the report. One row is one BPF program of
  * probe.bpf.c, loaded alone, so that what one kernel refuses does not hide the next row.

@@ -1,0 +1,2 @@
+/* A sample. */
+/* Without a licence. */

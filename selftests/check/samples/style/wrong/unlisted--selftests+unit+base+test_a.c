@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A sample. */
+static void a_fact(void **state)
+{
+	(void)state;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {/* cmocka_unit_test(a_fact) */};
+
+	return HF_RUN_TESTS(tests);
+}
