@@ -137,7 +137,7 @@ $(O)/obj/%.o: %.S
 
 # ---- BPF: .bpf.c → .bpf.o → one linked object → skeleton ---------------------------------------
 BPF_CFLAGS := -g -O2 -Wall -Wextra -Werror -target bpf -mcpu=v3 -D__TARGET_ARCH_x86 \
-	      -D__bpf__ -Iinclude -Ibpf -I/usr/include/$(shell $(CC) -print-multiarch) $(PREFIX_MAP)
+	      -D__bpf__ -Iinclude -Ibpf -I/usr/include/$(shell $(CC) -print-multiarch 2>/dev/null) $(PREFIX_MAP)
 
 $(O)/bpf/%.bpf.o: bpf/%.bpf.c
 	$(call msg,BPF,$<)

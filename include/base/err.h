@@ -19,3 +19,13 @@ int hf_err_set(struct hf_err *err, int code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 /* Prefixes "<context>: ". Returns err->code. */
 int hf_err_wrap(struct hf_err *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+#ifdef __clang_analyzer__
+/* The analyzer looks into no other file: tell it that the code comes back. */
+#define hf_err_set(err, code, ...)                             \
+	({                                                     \
+		int _code = (code);                            \
+		(void)(hf_err_set)((err), _code, __VA_ARGS__); \
+		_code;                                         \
+	})
+#endif

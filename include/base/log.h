@@ -43,6 +43,16 @@ void hf_log_fields(enum hf_log_level level, const struct hf_log_field *fields, c
 int hf_log_r(enum hf_log_level level, int r, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
+#ifdef __clang_analyzer__
+/* The analyzer looks into no other file: tell it that r comes back. */
+#define hf_log_r(level, r, ...)                             \
+	({                                                  \
+		int _r = (r);                               \
+		(void)(hf_log_r)((level), _r, __VA_ARGS__); \
+		_r;                                         \
+	})
+#endif
+
 #define hf_error(...)  hf_log(HF_LOG_ERROR, __VA_ARGS__)
 #define hf_warn(...)   hf_log(HF_LOG_WARN, __VA_ARGS__)
 #define hf_notice(...) hf_log(HF_LOG_NOTICE, __VA_ARGS__)

@@ -22,7 +22,7 @@ vm-probe: $(O)/test/vm/probe ## what each kernel of the matrix allows to BPF pro
 	$(Q)$(VM_MATRIX) --facts --out $(O)/vm-probe --test $< $(KERNELS)
 
 VM_BPF_CFLAGS := -g -O2 -Wall -Wextra -Wno-unused-parameter -Werror -target bpf -mcpu=v3 \
-		 -D__TARGET_ARCH_x86 -I/usr/include/$(shell $(CC) -print-multiarch)
+		 -D__TARGET_ARCH_x86 -I/usr/include/$(shell $(CC) -print-multiarch 2>/dev/null)
 
 $(O)/test/vm/probe.bpf.o: selftests/vm/probe/probe.bpf.c
 	$(call msg,BPF,$<)

@@ -6,7 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-int hf_err_set(struct hf_err *err, int code, const char *fmt, ...)
+/* Its name stands in parentheses because the analyzer sees a macro of the same name. */
+int(hf_err_set)(struct hf_err *err, int code, const char *fmt, ...)
 {
 	va_list ap;
 

@@ -149,7 +149,7 @@ void hf_log_fields(enum hf_log_level level, const struct hf_log_field *fields, c
 	va_end(ap);
 }
 
-int hf_log_r(enum hf_log_level level, int r, const char *fmt, ...)
+int(hf_log_r)(enum hf_log_level level, int r, const char *fmt, ...)
 {
 	char text[HF_LOG_TEXT_MAX], reason[128];
 	int saved = errno;

@@ -2,7 +2,8 @@
 /*
  * TLS over loopback TCP, both ends in this thread: certificates that must be refused, each with its
  * own reason; client certificates that must be recorded; resumption after abrupt drops; peers that
- * are not TLS, too old, or gone.
+ * are not TLS, too old, or gone. It is one file because all of it needs the same pair of ends and
+ * the same small CA.
  */
 #include "selftests/unit/net/certs.h"
 
@@ -762,9 +763,17 @@ static void contexts_name_the_file_that_is_wrong(void **state)
 
 static void what_is_not_tls_is_said_so(void **state)
 {
-	static const char *const answers[] = {"HTTP/1.1 400 Bad Request\r\n\r\n",
-					      "SSH-2.0-OpenSSH_9.2p1 Debian\r\n",
-					      "\x16\x03\x03\xff\xff\x02\x00\x00\x00 nonsense"};
+#define ANSWER(s)            \
+	{                    \
+		s, sizeof(s) \
+	}
+	static const struct {
+		const char *bytes;
+		size_t len;
+	} answers[] = {ANSWER("HTTP/1.1 400 Bad Request\r\n\r\n"),
+		       ANSWER("SSH-2.0-OpenSSH_9.2p1 Debian\r\n"),
+		       ANSWER("\x16\x03\x03\xff\xff\x02\x00\x00\x00 nonsense")};
+#undef ANSWER
 	struct fixture *f = *state;
 	_cleanup_(hf_tls_context_freep) struct hf_tls_context *client = client_context(f, NULL);
 
@@ -776,7 +785,7 @@ static void what_is_not_tls_is_said_so(void **state)
 		assert_ok(hf_tls_stream_new(client, fds[0], NAME, &s));
 		assert_int_equal(hf_tls_handshake(s), 0);
 		assert_int_equal(hf_tls_events(s), EPOLLIN);
-		assert_true(write(fds[1], answers[i], strlen(answers[i]) + 8) > 0);
+		assert_true(write(fds[1], answers[i].bytes, answers[i].len) > 0);
 		for (unsigned k = 0; k < 50 && r == 0; k++)
 			r = hf_tls_handshake(s);
 		assert_err(r, -EPROTO);
