@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+# Completion of holdfast(1) for bash.
+
+_holdfast()
+{
+	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
+	local i w verb='' sub='' words=''
+	COMPREPLY=()
+
+	for ((i = 1; i < COMP_CWORD; i++)); do
+		w=${COMP_WORDS[i]}
+		case $w in
+		--dir | --portal | --token | --ca | --kind | --pid | --unit | --since | --bundle) ((i++)) ;;
+		-*) ;;
+		*) if [[ -z $verb ]]; then verb=$w; elif [[ -z $sub ]]; then sub=$w; fi ;;
+		esac
+	done
+
+	case $prev in
+	--dir)
+		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+		return
+		;;
+	--bundle | --ca)
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		return
+		;;
+	--kind)
+		words='conn.failed conn.reset_received conn.reset_sent conn.dropped conn.closed proc.exit proc.oom skb.drop telemetry.loss'
+		mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
+		return
+		;;
+	--unit)
+		mapfile -t COMPREPLY < <(compgen -W "$(systemctl list-units --plain --no-legend --type=service 2>/dev/null |
+			awk '{ print $1 }')" -- "$cur")
+		return
+		;;
+	--portal | --token | --pid | --since) return ;;
+	esac
+
+	case $verb in
+	'') words='status events top outages doctor enroll reset actions scan component release config --dir --json --help --version' ;;
+	events) words='--follow --kind --pid --unit --since --json' ;;
+	outages) words='--since --json' ;;
+	doctor) words='--bundle --json' ;;
+	enroll) words='--portal --token --ca --json' ;;
+	component)
+		case $sub in
+		'') words='list show start stop restart rollback' ;;
+		list) words='--json' ;;
+		*) words='agent --json' ;;
+		esac
+		;;
+	release)
+		case $sub in
+		'') words='list stage rollback' ;;
+		stage)
+			mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+			return
+			;;
+		*) words='--json' ;;
+		esac
+		;;
+	config)
+		case $sub in
+		'') words='check show reload' ;;
+		check)
+			mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+			return
+			;;
+		*) words='--json' ;;
+		esac
+		;;
+	*) words='--json' ;;
+	esac
+	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
+}
+complete -F _holdfast holdfast
