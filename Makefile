@@ -136,7 +136,8 @@ $(O)/obj/%.o: %.S
 	$(Q)$(CC) $(CPPFLAGS) -MMD -MP -c -o $@ $<
 
 # ---- BPF: .bpf.c → .bpf.o → one linked object → skeleton ---------------------------------------
-BPF_CFLAGS := -g -O2 -Wall -Wextra -Werror -target bpf -mcpu=v3 -D__TARGET_ARCH_x86 \
+# Unused parameters: a tracepoint's signature is the kernel's, not ours.
+BPF_CFLAGS := -g -O2 -Wall -Wextra -Wno-unused-parameter -Werror -target bpf -mcpu=v3 -D__TARGET_ARCH_x86 \
 	      -D__bpf__ -Iinclude -Ibpf -I/usr/include/$(shell $(CC) -print-multiarch 2>/dev/null) $(PREFIX_MAP)
 
 $(O)/bpf/%.bpf.o: bpf/%.bpf.c

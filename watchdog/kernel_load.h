@@ -96,7 +96,7 @@ int hf_kernel_forget_process(struct hf_kernel *k, uint32_t tgid, uint64_t start_
 
 /*
  * Descriptors for the agent, borrowed from k (SCM_RIGHTS duplicates them): both rings, the counters
- * (read-only), and a sealed memfd with the text of kernel_policy.h, made anew by each call of
+ * (frozen: nobody can write by it), and a sealed memfd with the text of kernel_policy.h, made anew by each call of
  * hf_kernel_text_fd() and owned by the caller. -ENOSYS when assist is off, except for the text.
  */
 int hf_kernel_ring_fd(const struct hf_kernel *k, enum hf_ring_id ring);

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * From raw ring records to events as people and the portal see them: names instead of numbers,
- * "addr:port" texts, the unit and container of a cgroup, one sentence of detail. Also reads the
- * watchdog's description of the running kernel (format: holdfast/kernel_policy.h).
+ * "addr:port" texts, the unit and container of a cgroup, one sentence of detail.
  *
- * Input is untrusted in both cases: lengths, kinds, enums and strings are checked, and every text
- * that comes out is printable ASCII. Pure functions, no allocation per event. Silent.
+ * Records are untrusted: lengths, kinds, enums and strings are checked, and every text that comes
+ * out is printable ASCII. Pure functions, no allocation per event. Silent.
  */
 #pragma once
 
@@ -16,36 +15,7 @@
 #include "bus.pb-c.h"
 
 #include "holdfast/kernel_event.h"
-#include "holdfast/kernel_policy.h"
-
-#define HF_KERNEL_PROGRAMS_MAX 32
-
-struct hf_kernel_info_program {
-	char name[32];
-	bool attached;
-	char reason[160];
-	uint64_t missed;
-};
-
-struct hf_kernel_info; /* below: the reason names are private */
-
-/* -EINVAL: not such a text (of our ABI); -EMSGSIZE: too long. *ret is the caller's. */
-int hf_kernel_info_parse(const char *text, size_t len, struct hf_kernel_info **ret);
-/* Reads the whole of fd from its beginning. fd is borrowed. */
-int hf_kernel_info_read(int fd, struct hf_kernel_info **ret);
-struct hf_kernel_info *hf_kernel_info_free(struct hf_kernel_info *i);
-
-/* "ebpf", "partial" or "off". */
-const char *hf_kernel_info_assist(const struct hf_kernel_info *i);
-/* Why it is not "ebpf"; "" when it is. */
-const char *hf_kernel_info_reason(const struct hf_kernel_info *i);
-const uint8_t *hf_kernel_info_boot_id(const struct hf_kernel_info *i); /* 16 bytes */
-uint32_t hf_kernel_info_cpus(const struct hf_kernel_info *i);
-/* Two sizes, for hf_rings_new(). */
-const uint32_t *hf_kernel_info_ring_bytes(const struct hf_kernel_info *i);
-/* NULL past the last. */
-const struct hf_kernel_info_program *hf_kernel_info_program(const struct hf_kernel_info *i,
-							    size_t n);
+#include "kernel_info.h"
 
 /*
  * A decoded event and the room its pointers point into. event is valid until the object is used

@@ -8,7 +8,7 @@
  *     reads the uncommitted ones again and drops what hf_rings_set_position() says was kept.
  * I2. Every sequence number of a (ring, cpu) is accounted once: as a record or as part of a gap. A
  *     hole may still be filled by a program that was interrupted; it is declared a gap when 64
- *     later records came or when it outlived two hf_rings_settle() calls.
+ *     later numbers came or when it is older than the last hf_rings_settle().
  * I3. The rings' memory is shared with the kernel only; records are still treated as untrusted.
  *
  * A ring's descriptor stays readable until commit: add it to the loop edge-triggered (EPOLLET), and
@@ -65,7 +65,7 @@ struct hf_rings_position {
 	uint64_t later;
 };
 
-/* Number of (ring, cpu) pairs that ever had a record; fills at most max of them. */
+/* Number of (ring, cpu) pairs whose position is known; fills at most max of them. */
 size_t hf_rings_positions(const struct hf_rings *r, struct hf_rings_position *ret, size_t max);
 /*
  * Before the first read. A position of an earlier load of the programs (below its base) or of

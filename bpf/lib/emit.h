@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Room on a ring and its accounting, in this order: sequence number, room, submitted or lost. A
+ * number is taken even when there is no room, so that the reader sees the gap.
+ */
+#pragma once
+
+#include "lib/counters.h"
+
+static __always_inline void hf_event_header_fill(struct hf_event_header *h, __u64 seq, __u32 ring,
+						 __u32 kind, __u32 len)
+{
+	h->boot_ns = bpf_ktime_get_boot_ns();
+	h->seq = seq;
+	h->kind = kind;
+	h->flags = 0;
+	h->cpu = bpf_get_smp_processor_id();
+	h->ring = ring;
+	h->len = len;
+	h->weight = 1;
+}
+
+/* NULL: no room, and counted. The record is not zeroed but for its header. */
+#define hf_reserve(type, event_kind, urgent)                                                    \
+	({                                                                                      \
+		const __u32 _kind = (event_kind);                                               \
+		const __u32 _ring = (urgent) ? HF_RING_URGENT : HF_RING_BULK;                   \
+		struct hf_cpu_counters *_c = hf_counters();                                     \
+		type *_e = NULL;                                                                \
+		if (_c) {                                                                       \
+			__u64 _seq = __sync_fetch_and_add(&_c->ring[_ring].seq, 1) + 1;         \
+			hf_count(&_c->kind[_kind].generated);                                   \
+			if (_ring == HF_RING_URGENT)                                            \
+				_e = bpf_ringbuf_reserve(&ring_urgent, sizeof(type), 0);        \
+			else                                                                    \
+				_e = bpf_ringbuf_reserve(&ring_bulk, sizeof(type), 0);          \
+			if (_e) {                                                               \
+				hf_count(&_c->ring[_ring].submitted);                           \
+				hf_event_header_fill((struct hf_event_header *)_e, _seq, _ring, \
+						     _kind, sizeof(type));                      \
+			} else {                                                                \
+				hf_count(&_c->ring[_ring].lost);                                \
+				hf_count(&_c->kind[_kind].lost);                                \
+			}                                                                       \
+		}                                                                               \
+		_e;                                                                             \
+	})
+
+/*
+ * Urgent records wake the reader at once. Bulk ones each time an eighth of the ring has filled up:
+ * one wakeup per event would cost more than the event; the reader's timer bounds the delay.
+ */
+static __always_inline void hf_submit(void *e, bool urgent, __u32 size)
+{
+	__u64 flags = BPF_RB_FORCE_WAKEUP;
+
+	if (!urgent) {
+		__u64 eighth = bpf_ringbuf_query(&ring_bulk, BPF_RB_RING_SIZE) / 8;
+		__u64 filled = bpf_ringbuf_query(&ring_bulk, BPF_RB_AVAIL_DATA);
+
+		/* The kernel's own 8-byte header goes with each record. */
+		if (!eighth || filled / eighth == (filled - size - 8) / eighth)
+			flags = BPF_RB_NO_WAKEUP;
+	}
+	bpf_ringbuf_submit(e, flags);
+}

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Who a socket or an event belongs to. The current task is asked only where the kernel runs on its
+ * behalf (connect, listen, recvmsg); events in softirq take what was kept in the socket.
+ */
+#pragma once
+
+#include "lib/counters.h"
+
+/*
+ * The cgroup that names a process: its v2 cgroup, or the memory hierarchy's where the process is
+ * in the v2 root (hybrid and v1 hosts keep services there).
+ */
+static __always_inline struct kernfs_node *hf_task_kernfs(const struct task_struct *task)
+{
+	struct css_set *set = BPF_CORE_READ(task, cgroups);
+	struct kernfs_node *kn = BPF_CORE_READ(set, dfl_cgrp, kn);
+	struct cgroup_subsys_state *css = NULL;
+	struct kernfs_node *v1 = NULL;
+	__u32 at;
+
+	/* 1 is the root's id in every hierarchy. */
+	if (BPF_CORE_READ(kn, id) != 1)
+		return kn;
+	if (!bpf_core_enum_value_exists(enum cgroup_subsys_id, memory_cgrp_id))
+		return kn;
+	at = bpf_core_field_offset(struct css_set, subsys) +
+	     bpf_core_enum_value(enum cgroup_subsys_id, memory_cgrp_id) * sizeof(void *);
+	bpf_probe_read_kernel(&css, sizeof(css), (void *)set + at);
+	v1 = BPF_CORE_READ(css, cgroup, kn);
+	return v1 ? v1 : kn;
+}
+
+static __always_inline struct kernfs_node *hf_kernfs_parent(const struct kernfs_node *kn)
+{
+	struct kernfs_node *parent = NULL;
+
+	if (bpf_core_field_exists(struct kernfs_node___new, __parent))
+		parent = BPF_CORE_READ((const struct kernfs_node___new *)kn, __parent);
+	else if (bpf_core_field_exists(struct kernfs_node___old, parent))
+		parent = BPF_CORE_READ((const struct kernfs_node___old *)kn, parent);
+	return parent;
+}
+
+/* leaf and parent are zeroed memory of their sizes. */
+static __always_inline void hf_kernfs_names(const struct kernfs_node *kn, char *leaf, char *parent)
+{
+	const char *name = BPF_CORE_READ(kn, name);
+	struct kernfs_node *up = hf_kernfs_parent(kn);
+
+	bpf_probe_read_kernel_str(leaf, HF_CGROUP_LEAF_SIZE, name);
+	if (!up)
+		return;
+	name = BPF_CORE_READ(up, name);
+	bpf_probe_read_kernel_str(parent, HF_CGROUP_PARENT_SIZE, name);
+}
+
+HF_SHARED const volatile struct hf_cgroup_names hf_no_names = {};
+
+static __always_inline void hf_remember_names(const struct kernfs_node *kn, __u64 id)
+{
+	struct hf_cgroup_names *n = bpf_map_lookup_elem(&cgroup_names, &id);
+
+	if (n)
+		return;
+	if (bpf_map_update_elem(&cgroup_names, &id, (const void *)&hf_no_names, BPF_NOEXIST))
+		return;
+	n = bpf_map_lookup_elem(&cgroup_names, &id);
+	if (n)
+		hf_kernfs_names(kn, n->leaf, n->parent);
+}
+
+/* task: any thread of the process that runs, or a task the kernel handed to the program. */
+static __always_inline void hf_life_capture(struct hf_sock_life *life,
+					    const struct task_struct *task, __u32 src)
+{
+	const struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+	struct kernfs_node *kn = hf_task_kernfs(leader);
+
+	life->tgid = BPF_CORE_READ(task, tgid);
+	life->uid = BPF_CORE_READ(task, cred, uid.val);
+	life->start_ns = BPF_CORE_READ(leader, start_boottime);
+	life->cgroup_id = BPF_CORE_READ(kn, id);
+	life->src = src;
+	bpf_probe_read_kernel_str(life->comm, sizeof(life->comm), &leader->comm);
+	hf_remember_names(kn, life->cgroup_id);
+}
+
+static __always_inline void hf_owner_names(struct hf_owner *o)
+{
+	__u64 id = o->cgroup_id;
+	struct hf_cgroup_names *names = bpf_map_lookup_elem(&cgroup_names, &id);
+
+	if (!names)
+		return;
+	__builtin_memcpy(o->cgroup_leaf, names->leaf, sizeof(o->cgroup_leaf));
+	__builtin_memcpy(o->cgroup_parent, names->parent, sizeof(o->cgroup_parent));
+}
+
+/* life may be NULL: nobody knows. */
+static __always_inline void hf_owner_from_life(struct hf_owner *o, const struct hf_sock_life *life)
+{
+	__builtin_memset(o, 0, sizeof(*o));
+	if (!life || life->src == HF_OWNER_NONE)
+		return;
+	o->tgid = life->tgid;
+	o->uid = life->uid;
+	o->start_ns = life->start_ns;
+	o->cgroup_id = life->cgroup_id;
+	o->src = life->src;
+	__builtin_memcpy(o->comm, life->comm, sizeof(o->comm));
+	hf_owner_names(o);
+}
+
+/* The cgroup is known, the process is not. */
+static __always_inline void hf_owner_from_cgroup(struct hf_owner *o, __u64 cgroup_id)
+{
+	__builtin_memset(o, 0, sizeof(*o));
+	o->cgroup_id = cgroup_id;
+	hf_owner_names(o);
+}
+
+static __always_inline void hf_owner_from_task(struct hf_owner *o, const struct task_struct *task)
+{
+	const struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+	struct kernfs_node *kn = hf_task_kernfs(task);
+
+	__builtin_memset(o, 0, sizeof(*o));
+	o->tgid = BPF_CORE_READ(task, tgid);
+	o->uid = BPF_CORE_READ(task, cred, uid.val);
+	o->start_ns = BPF_CORE_READ(leader, start_boottime);
+	o->cgroup_id = BPF_CORE_READ(kn, id);
+	o->src = HF_OWNER_SELF;
+	bpf_probe_read_kernel_str(o->comm, sizeof(o->comm), &leader->comm);
+	hf_kernfs_names(kn, o->cgroup_leaf, o->cgroup_parent);
+}
+
+static __always_inline __u32 hf_task_netns(const struct task_struct *task)
+{
+	return BPF_CORE_READ(task, nsproxy, net_ns, ns.inum);
+}

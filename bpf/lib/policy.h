@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What is recorded and how much of it. Each event that is left out here is counted: filtered when
+ * the policy did not ask for it, throttled when its cgroup was too loud.
+ */
+#pragma once
+
+#include "lib/emit.h"
+#include "lib/owner.h"
+
+static __always_inline struct hf_policy *hf_policy_get(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&policy, &zero);
+}
+
+struct hf_subject {
+	__u64 cgroup_id;
+	__u32 netns;
+	__u32 uid;
+	__u16 local_port;
+	__u16 peer_port;
+	bool has_ports;
+};
+
+static __always_inline bool hf_policy_wants(const struct hf_policy *p, __u32 kind,
+					    const struct hf_subject *s)
+{
+	__u32 flags = p->flags;
+	__u32 netns = s->netns;
+	__u64 cgroup_id = s->cgroup_id;
+
+	if (!(p->kinds & HF_POLICY_KIND(kind)))
+		return false;
+	if (!(flags & ~HF_POLICY_F_NO_THROTTLE))
+		return true;
+	if ((flags & HF_POLICY_F_NETNS_ONLY) && !bpf_map_lookup_elem(&filter_netns, &netns))
+		return false;
+	if (flags & (HF_POLICY_F_CGROUP_ONLY | HF_POLICY_F_CGROUP_EXCEPT)) {
+		bool listed = bpf_map_lookup_elem(&filter_cgroup, &cgroup_id) != NULL;
+
+		if (listed != !!(flags & HF_POLICY_F_CGROUP_ONLY))
+			return false;
+	}
+	if (s->has_ports && (flags & (HF_POLICY_F_PORT_ONLY | HF_POLICY_F_PORT_EXCEPT))) {
+		__u16 local = s->local_port, peer = s->peer_port;
+		bool listed = bpf_map_lookup_elem(&filter_port, &local) ||
+			      bpf_map_lookup_elem(&filter_port, &peer);
+
+		if (listed != !!(flags & HF_POLICY_F_PORT_ONLY))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * A token bucket held as one time: full_at_ns is when it would be full again. An event moves it by
+ * one interval and passes while it is less than burst intervals ahead. Two CPUs may race for the
+ * last token; then both get it, which bounds the error to one token per CPU.
+ */
+static __always_inline bool hf_bucket_take(struct hf_bucket *b, const struct hf_policy *p,
+					   __u64 now)
+{
+	__u64 interval = p->bucket_interval_ns;
+	__u64 full_at = b->full_at_ns;
+
+	if (full_at < now)
+		full_at = now;
+	if (full_at - now >= interval * p->bucket_burst)
+		return false;
+	b->full_at_ns = full_at + interval;
+	return true;
+}
+
+/* True: the event is not to be recorded, and was counted. The owner is task's, or life's. */
+static __always_inline bool hf_throttled(const struct hf_policy *p, __u32 kind, __u32 class,
+					 const struct hf_subject *s, const struct task_struct *task,
+					 const struct hf_sock_life *life)
+{
+	struct hf_bucket_key key = {.class = class};
+	struct hf_cpu_counters *c;
+	struct hf_loss_event *e;
+	struct hf_bucket *b;
+	__u64 now, count;
+
+	if (p->flags & HF_POLICY_F_NO_THROTTLE)
+		return false;
+	key.group = s->cgroup_id > 1 ? s->cgroup_id : (1ull << 63 | s->uid);
+	now = bpf_ktime_get_boot_ns();
+	b = bpf_map_lookup_elem(&buckets, &key);
+	if (!b) {
+		struct hf_bucket fresh = {};
+
+		bpf_map_update_elem(&buckets, &key, &fresh, BPF_NOEXIST);
+		b = bpf_map_lookup_elem(&buckets, &key);
+		if (!b) {
+			hf_count_misc(HF_MISC_BUCKET_FULL);
+			return false;
+		}
+	}
+	if (hf_bucket_take(b, p, now))
+		return false;
+
+	c = hf_counters();
+	if (c && kind < HF_EVENT_KIND_SLOTS)
+		hf_count(&c->kind[kind].throttled);
+	if (!b->throttled)
+		b->since_ns = now;
+	hf_count(&b->throttled);
+	if (b->marked_ns && now - b->marked_ns < p->mark_interval_ns)
+		return true;
+	b->marked_ns = now;
+	e = hf_reserve(struct hf_loss_event, HF_EVENT_TELEMETRY_LOSS, true);
+	if (!e)
+		return true;
+	/* What others add between these two lines goes into the next mark. */
+	count = b->throttled;
+	__sync_fetch_and_add(&b->throttled, -count);
+	if (task)
+		hf_owner_from_task(&e->owner, task);
+	else
+		hf_owner_from_life(&e->owner, life);
+	e->loss.count = count;
+	e->loss.since_boot_ns = b->since_ns;
+	e->loss.cause = HF_LOSS_THROTTLED;
+	e->loss.kind = kind;
+	e->loss.ring = HF_RING_BULK;
+	e->loss.reserved = 0;
+	hf_submit(e, true, sizeof(*e));
+	return true;
+}

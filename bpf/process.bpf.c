@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Ends of processes: the status waitpid() gives, who sent the signal, whether it was for want of
+ * memory. A process ends with its last thread, whichever that is.
+ */
+#include "lib/policy.h"
+
+/* include/trace/events/signal.h: queued and to be acted on. */
+#define TRACE_SIGNAL_DELIVERED 0
+
+/* Values of a siginfo pointer that are no pointers (include/linux/signal.h). */
+#define SEND_SIG_NOINFO 0ull
+#define SEND_SIG_PRIV   1ull
+
+#define SI_USER         0
+#define SI_KERNEL       0x80
+#define SI_QUEUE        -1
+#define SI_TKILL        -6
+
+#define SIGKILL         9
+
+/* Signals whose default action does not end a process: CHLD CONT STOP TSTP TTIN TTOU URG WINCH. */
+#define HARMLESS_SIGNALS                                                               \
+	(1ull << 17 | 1ull << 18 | 1ull << 19 | 1ull << 20 | 1ull << 21 | 1ull << 22 | \
+	 1ull << 23 | 1ull << 28)
+
+static __always_inline bool default_action(const struct task_struct *task, int sig)
+{
+	const void *hand = BPF_CORE_READ(task, sighand);
+	void *handler = (void *)1;
+
+	hand += bpf_core_field_offset(struct sighand_struct, action) +
+		(sig - 1) * bpf_core_type_size(struct k_sigaction) +
+		bpf_core_field_offset(struct k_sigaction, sa.sa_handler);
+	bpf_probe_read_kernel(&handler, sizeof(handler), hand);
+	return !handler;
+}
+
+/*
+ * Keeps the sender of each signal that will end its target. It runs in the sender's context when a
+ * process sent it; a signal of the kernel's own (a fault, a timer, OOM) has no sender, and the
+ * current task is then anybody.
+ */
+SEC("tp_btf/signal_generate")
+int BPF_PROG(proc_signal, int sig, struct kernel_siginfo *info, struct task_struct *task, int group,
+	     int result)
+{
+	struct hf_signal_key key = {};
+	struct hf_sender from = {};
+	struct task_struct *me;
+	__u64 raw = 0;
+
+	if (result != TRACE_SIGNAL_DELIVERED || sig < 1 || sig > 64 ||
+	    (HARMLESS_SIGNALS & (1ull << (sig & 63))))
+		return 0;
+	if (sig != SIGKILL && !default_action(task, sig))
+		return 0;
+
+	bpf_probe_read_kernel(&raw, sizeof(raw), &ctx[1]);
+	if (raw == SEND_SIG_NOINFO)
+		from.si_code = SI_USER;
+	else if (raw == SEND_SIG_PRIV)
+		from.si_code = SI_KERNEL;
+	else
+		from.si_code = BPF_CORE_READ(info, si_code);
+	from.boot_ns = bpf_ktime_get_boot_ns();
+	from.signal = sig;
+	if (from.si_code == SI_USER || from.si_code == SI_TKILL || from.si_code == SI_QUEUE) {
+		me = (void *)bpf_get_current_task();
+		from.pid = bpf_get_current_pid_tgid() >> 32;
+		from.uid = (__u32)bpf_get_current_uid_gid();
+		BPF_CORE_READ_STR_INTO(&from.comm, me, group_leader, comm);
+	}
+	key.start_ns = BPF_CORE_READ(task, group_leader, start_boottime);
+	key.tgid = BPF_CORE_READ(task, tgid);
+	key.signal = sig;
+	if (bpf_map_update_elem(&fatal_signals, &key, &from, BPF_ANY))
+		hf_count_misc(HF_MISC_SIGNAL_FULL);
+	return 0;
+}
+
+/*
+ * True for the last thread only. Since 6.16 the kernel says so; before, the count of live threads
+ * can be seen as 0 by two that end together, so the first to say so wins.
+ */
+static __always_inline bool is_last_thread(const struct task_struct *task, bool group_dead,
+					   struct hf_process_key *key, __u32 *ret_threads)
+{
+	struct hf_thread_count fresh = {.ended = 1}, *n;
+	bool alone = BPF_CORE_READ(task, signal, nr_threads) <= 1;
+
+	*ret_threads = 1;
+	if (!hf_kernel.group_dead)
+		group_dead = BPF_CORE_READ(task, signal, live.counter) <= 0;
+	n = bpf_map_lookup_elem(&thread_counts, key);
+	if (!group_dead) {
+		if (n)
+			__sync_fetch_and_add(&n->ended, 1);
+		else
+			bpf_map_update_elem(&thread_counts, key, &fresh, BPF_NOEXIST);
+		return false;
+	}
+	if (n) {
+		if (n->told)
+			return false;
+		*ret_threads = n->ended + 1;
+	}
+	if (hf_kernel.group_dead || alone) {
+		if (n)
+			bpf_map_delete_elem(&thread_counts, key);
+		return true;
+	}
+	fresh.told = 1;
+	if (n)
+		n->told = 1;
+	else if (bpf_map_update_elem(&thread_counts, key, &fresh, BPF_NOEXIST))
+		return false;
+	return true;
+}
+
+/* What wait_task_zombie() would return. */
+static __always_inline __u32 wait_status(const struct task_struct *task,
+					 const struct task_struct *leader)
+{
+	if (BPF_CORE_READ(task, signal, flags) & SIGNAL_GROUP_EXIT)
+		return BPF_CORE_READ(task, signal, group_exit_code) & 0xffff;
+	return BPF_CORE_READ(leader, exit_code) & 0xffff;
+}
+
+static __always_inline void fill_sender(struct hf_sender *s, const struct hf_process_key *key,
+					__u32 status)
+{
+	struct hf_signal_key sk = {.start_ns = key->start_tick_ns, .tgid = key->tgid};
+	struct hf_sender *from;
+
+	sk.signal = status & 0x7f;
+	if (!sk.signal)
+		return;
+	from = bpf_map_lookup_elem(&fatal_signals, &sk);
+	if (!from)
+		return;
+	__builtin_memcpy(s, from, sizeof(*s));
+	bpf_map_delete_elem(&fatal_signals, &sk);
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(proc_exit, struct task_struct *task)
+{
+	const struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+	const struct task_struct *parent;
+	struct hf_policy *p = hf_policy_get();
+	struct hf_process_key key = {}, tick = {};
+	struct hf_sender sender = {};
+	bool dead = false, watched;
+	__u32 threads, status, oom;
+	struct hf_subject s = {};
+	struct hf_exit_event *e;
+	struct hf_owner *owner;
+
+	if (hf_kernel.group_dead)
+		dead = ctx[1] & 0xff;
+	if (!p || (BPF_CORE_READ(task, flags) & PF_KTHREAD))
+		return 0;
+	key.tgid = BPF_CORE_READ(task, tgid);
+	key.start_tick_ns = BPF_CORE_READ(leader, start_boottime);
+	if (!is_last_thread(task, dead, &key, &threads))
+		return 0;
+
+	parent = BPF_CORE_READ(leader, real_parent);
+	status = wait_status(task, leader);
+	fill_sender(&sender, &key, status);
+	/* A dying process can be made a victim as well: only the killer's own signal counts. */
+	oom = BPF_CORE_READ(task, signal, oom_mm) && (status & 0x7f) == SIGKILL &&
+	      sender.si_code == SI_KERNEL;
+
+	tick.tgid = key.tgid;
+	tick.start_tick_ns = key.start_tick_ns - key.start_tick_ns % HF_PROCESS_TICK_NS;
+	watched = bpf_map_lookup_elem(&watched_process, &tick) ||
+		  (p->guardian_tgid && BPF_CORE_READ(parent, tgid) == (int)p->guardian_tgid);
+	if (watched) {
+		struct hf_exit_verdict v = {};
+
+		__builtin_memcpy(&v.sender, &sender, sizeof(sender));
+		v.boot_ns = bpf_ktime_get_boot_ns();
+		v.start_ns = key.start_tick_ns;
+		v.status = status;
+		v.oom = oom;
+		bpf_probe_read_kernel_str(v.comm, sizeof(v.comm), &leader->comm);
+		if (bpf_map_update_elem(&exit_verdict, &tick, &v, BPF_ANY))
+			hf_count_misc(HF_MISC_VERDICT_FULL);
+	} else {
+		s.netns = hf_task_netns(task);
+		s.cgroup_id = BPF_CORE_READ(hf_task_kernfs(task), id);
+		s.uid = BPF_CORE_READ(task, cred, uid.val);
+		if (!hf_policy_wants(p, HF_EVENT_PROC_EXIT, &s) ||
+		    ((p->flags & HF_POLICY_F_EXIT_BAD_ONLY) && !status)) {
+			hf_count_filtered(HF_EVENT_PROC_EXIT);
+			return 0;
+		}
+		/* Out of memory is never throttled: it is rare, and the question of the night. */
+		if (!oom &&
+		    hf_throttled(p, HF_EVENT_PROC_EXIT,
+				 status ? HF_BUCKET_EXIT_BAD : HF_BUCKET_EXIT, &s, task, NULL))
+			return 0;
+	}
+
+	e = hf_reserve(struct hf_exit_event, HF_EVENT_PROC_EXIT, watched || oom);
+	if (!e)
+		return 0;
+	if (watched)
+		e->header.flags |= HF_EVENT_F_WATCHED;
+	owner = &e->owner;
+	hf_owner_from_task(owner, task);
+	__builtin_memset(&e->exit, 0, sizeof(e->exit));
+	__builtin_memcpy(&e->exit.sender, &sender, sizeof(sender));
+	e->exit.runtime_ns = e->header.boot_ns - key.start_tick_ns;
+	/* The last thread's own time joins the group's only when it is reaped. */
+	e->exit.utime_ns = BPF_CORE_READ(task, signal, utime) + BPF_CORE_READ(task, utime);
+	e->exit.stime_ns = BPF_CORE_READ(task, signal, stime) + BPF_CORE_READ(task, stime);
+	e->exit.max_rss_kib = BPF_CORE_READ(task, signal, maxrss) * hf_kernel.page_kib;
+	e->exit.status = status;
+	e->exit.oom = oom;
+	e->exit.threads = threads;
+	e->exit.netns = watched ? hf_task_netns(task) : s.netns;
+	e->exit.ppid = BPF_CORE_READ(parent, tgid);
+	BPF_CORE_READ_STR_INTO(&e->exit.parent_comm, parent, group_leader, comm);
+	hf_submit(e, watched || oom, sizeof(*e));
+	return 0;
+}
+
+static __always_inline __u64 rss_kib(const struct mm_struct *mm, __u32 which)
+{
+	__s64 pages = 0;
+
+	if (bpf_core_field_exists(struct mm_struct___new, rss_stat[0].count)) {
+		const struct mm_struct___new *m = (const void *)mm;
+
+		if (which == 0)
+			pages = BPF_CORE_READ(m, rss_stat[0].count);
+		else if (which == 1)
+			pages = BPF_CORE_READ(m, rss_stat[1].count);
+		else
+			pages = BPF_CORE_READ(m, rss_stat[3].count);
+	} else if (bpf_core_field_exists(struct mm_struct___old, rss_stat.count)) {
+		const struct mm_struct___old *m = (const void *)mm;
+
+		if (which == 0)
+			pages = BPF_CORE_READ(m, rss_stat.count[0].counter);
+		else if (which == 1)
+			pages = BPF_CORE_READ(m, rss_stat.count[1].counter);
+		else
+			pages = BPF_CORE_READ(m, rss_stat.count[3].counter);
+	}
+	return pages > 0 ? (__u64)pages * hf_kernel.page_kib : 0;
+}
+
+/* Never filtered by kind of process, never throttled: OOM is rare and always matters. */
+static __always_inline struct hf_oom_event *oom_event(__u32 netns, __u64 cgroup_id)
+{
+	struct hf_policy *p = hf_policy_get();
+	struct hf_subject s = {.netns = netns, .cgroup_id = cgroup_id};
+	struct hf_oom_event *e;
+
+	if (!p)
+		return NULL;
+	if (!hf_policy_wants(p, HF_EVENT_PROC_OOM, &s)) {
+		hf_count_filtered(HF_EVENT_PROC_OOM);
+		return NULL;
+	}
+	e = hf_reserve(struct hf_oom_event, HF_EVENT_PROC_OOM, true);
+	if (!e)
+		return NULL;
+	__builtin_memset(&e->owner, 0, sizeof(e->owner) + sizeof(e->oom));
+	/* Runs where memory was asked for and not found. */
+	e->oom.invoker_pid = bpf_get_current_pid_tgid() >> 32;
+	bpf_get_current_comm(e->oom.invoker_comm, sizeof(e->oom.invoker_comm));
+	e->oom.netns = netns;
+	return e;
+}
+
+/* mark_victim(task, uid): 6.8, and stable kernels that took it over. */
+SEC("tp_btf/mark_victim")
+int BPF_PROG(proc_oom, struct task_struct *task)
+{
+	struct hf_oom_event *e;
+	struct mm_struct *mm;
+
+	e = oom_event(hf_task_netns(task), BPF_CORE_READ(hf_task_kernfs(task), id));
+	if (!e)
+		return 0;
+	hf_owner_from_task(&e->owner, task);
+	mm = BPF_CORE_READ(task, mm);
+	if (!mm)
+		mm = BPF_CORE_READ(task, signal, oom_mm);
+	e->oom.total_vm_kib = BPF_CORE_READ(mm, total_vm) * hf_kernel.page_kib;
+	e->oom.file_rss_kib = rss_kib(mm, 0);
+	e->oom.anon_rss_kib = rss_kib(mm, 1);
+	e->oom.shmem_rss_kib = rss_kib(mm, 3);
+	e->oom.pgtables_kib = (__u64)BPF_CORE_READ(mm, pgtables_bytes.counter) / 1024;
+	e->oom.oom_score_adj = BPF_CORE_READ(task, signal, oom_score_adj);
+	hf_submit(e, true, sizeof(*e));
+	return 0;
+}
+
+/* mark_victim(pid) before that: the number is all there is. */
+SEC("tp_btf/mark_victim")
+int BPF_PROG(proc_oom_pid, int pid)
+{
+	struct hf_oom_event *e = oom_event(0, 0);
+
+	if (!e)
+		return 0;
+	e->owner.tgid = pid;
+	e->owner.src = HF_OWNER_SELF;
+	hf_submit(e, true, sizeof(*e));
+	return 0;
+}
