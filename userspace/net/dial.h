@@ -54,12 +54,21 @@ struct hf_dial_result {
 
 struct hf_dial_options {
 	struct hf_url url;
-	const char *
-		proxy; /* "http://user:pw@host:port", NULL: none. no_proxy is decided by the caller */
+	/*
+	 * "http://user:pw@host:port" or "host:port", NULL: none. no_proxy is decided by the caller.
+	 * Only Basic is spoken.
+	 */
+	const char *proxy;
 	uint64_t timeout_ms;       /* for the whole dial */
 	uint32_t user_timeout_ms;  /* TCP_USER_TIMEOUT, 0 off */
 	uint32_t keepalive_idle_s; /* 0 off; probes every second */
 	uint32_t max_segment;      /* TCP_MAXSEG before connect, 0 kernel's choice */
+	/*
+	 * The first dial after an established connection was lost: the address that worked last is
+	 * tried without asking DNS; DNS is asked if it fails or does not answer within 250 ms. Leave
+	 * it false on later attempts, since the name may have moved.
+	 */
+	bool redial;
 	/* Called for each socket before connect(2), with its SO_COOKIE: the moment to watch it. */
 	void (*socket_made)(uint64_t cookie, void *userdata);
 	/* Called for each socket that lost the race or failed. May be NULL. */
@@ -72,9 +81,12 @@ int hf_dialer_new(sd_event *event, struct hf_dialer **ret);
 struct hf_dialer *hf_dialer_free(struct hf_dialer *d); /* cancels without calling done */
 HF_DEFINE_CLEANUP(struct hf_dialer *, hf_dialer_free);
 
-/* Strings are copied. -EBUSY while one runs. */
+const char *hf_dial_phase_name(enum hf_dial_phase p);
+const char *hf_dial_failure_name(enum hf_dial_failure f);
+
+/* Strings are copied. -EBUSY while one runs, -EINVAL for a proxy that is no http URL. */
 int hf_dial_start(struct hf_dialer *d, const struct hf_dial_options *o);
-void hf_dial_cancel(struct hf_dialer *d); /* without calling done */
+void hf_dial_cancel(struct hf_dialer *d); /* without calling done; socket_gone is called */
 
 /*
  * Addresses that worked are remembered per host and used when DNS is down; the caller may also
@@ -85,5 +97,8 @@ void hf_dialer_remember(struct hf_dialer *d, const char *host, const struct sock
 			socklen_t len);
 void hf_dialer_set_cache_ms(struct hf_dialer *d, uint64_t max_age_ms);
 
-/* "host", ".suffix", "10.0.0.0/8", "*": RFC-less custom of no_proxy. */
+/*
+ * The custom of no_proxy: entries divided by commas or spaces; "*" is everything, "example.com" and
+ * ".example.com" the name and what is below it, "10.0.0.0/8" and "192.0.2.1" addresses. NULL: no.
+ */
 bool hf_no_proxy_matches(const char *no_proxy, const char *host);
