@@ -40,6 +40,7 @@ PARTS = [
     ("tools/portal/*", KNOW + GEN + ["gen/*", "userspace/net/*", "userspace/proto/*", "userspace/release/*"]),
     ("tools/sign/*", KNOW + ["userspace/release/*"]),
     ("tools/*", KNOW + GEN + ["userspace/net/*", "userspace/proto/*"]),
+    ("packaging/config/*", KNOW),
     ("selftests/*", ["*"]),
 ]
 
