@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What /proc says of a process. Silent; the process may vanish at any moment, which is -ESRCH.
+ * A pid names a process only together with its start time (HF_PROCESS_TICK_NS steps).
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/str.h"
+
+struct hf_proc_stat {
+	char state; /* R S D Z T t X I */
+	uint32_t ppid;
+	uint64_t start_ns; /* CLOCK_BOOTTIME of the start, rounded down to a tick */
+	uint32_t threads;
+};
+
+/* The text of /proc/PID/stat; comm may hold anything, ')' and newlines included. -EBADMSG. */
+int hf_proc_parse_stat(const char *text, struct hf_proc_stat *ret);
+int hf_proc_stat(uint32_t pid, struct hf_proc_stat *ret);
+
+/* How a silent process spent its time: cumulative numbers, to be compared with an earlier one. */
+struct hf_proc_sample {
+	uint64_t at_ns;        /* CLOCK_MONOTONIC */
+	uint64_t cpu_ns;       /* on a CPU, all threads */
+	uint64_t wait_ns;      /* runnable without a CPU, all threads: starvation */
+	uint64_t throttled_ns; /* its cgroup was over its quota; 0 where there is none */
+	bool stopped;          /* SIGSTOP, or a frozen cgroup */
+	bool traced;           /* a debugger holds it */
+	bool uninterruptible;  /* some thread is in D state */
+};
+
+/* cgroup_dir: directory of its own cgroup, or -1. */
+int hf_proc_sample(uint32_t pid, int cgroup_dir, uint64_t now_ns, struct hf_proc_sample *ret);
+
+/* Resident memory in bytes, 0 if unknown. */
+uint64_t hf_proc_rss(uint32_t pid);
+
+/* What is worth keeping of a process before it is killed: state, wchan, stacks. Appends text. */
+void hf_proc_describe(uint32_t pid, struct hf_buf *out);
