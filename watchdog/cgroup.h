@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Cgroup v2 directories for the components, where the host allows it. Without them (v1 only, no
+ * rights, a container) every call says so by -1 or -errno and the watchdog works by pid.
+ *
+ * Under systemd (Delegate=yes) the watchdog moves itself into the leaf `watchdog` of its unit's
+ * cgroup and components get sister leaves. Otherwise they are made below the cgroup it was started
+ * in: holdfast-<instance>/<component>.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/str.h"
+
+/* Directory under which component cgroups are made: a descriptor, or -errno with why in *why. */
+int hf_cgroup_open_base(const char *instance, const char **why);
+
+/* The component's own directory below base, made when missing. -errno. */
+int hf_cgroup_open_component(int base_dir, const char *component);
+
+/* SIGKILL to every process in it. */
+int hf_cgroup_kill(int cgroup_dir);
+
+/* Calls fn for each process in it. */
+int hf_cgroup_each(int cgroup_dir, void (*fn)(uint32_t pid, void *arg), void *arg);
+
+/* Removes the component's directory; and the base, when it is ours and empty. Best effort. */
+void hf_cgroup_remove(int base_dir, const char *component);
+void hf_cgroup_remove_base(const char *instance);

@@ -1,0 +1,987 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The body around machine.c: pidfd, timers, process, connection, records.
+ *
+ * I1. c->pid, c->pidfd and c->start_ns name one live (or not yet noticed dead) process exactly in
+ *     the states of hf_state_has_process().
+ * I2. On the path from an exit to the next exec nothing waits: no fsync, no name lookup, no log.
+ *     What is slow comes after. (Exit to exec is measured and is the product's promise.)
+ * I3. Every transition passes through input(), which does the actions, arms the timer, saves the
+ *     record and logs.
+ */
+#include "watchdog/component.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/random.h"
+#include "base/str.h"
+#include "watchdog/account.h"
+#include "watchdog/cgroup.h"
+#include "watchdog/kernel_load.h"
+#include "watchdog/permit.h"
+#include "watchdog/proc.h"
+#include "watchdog/records.h"
+#include "watchdog/server.h"
+#include "watchdog/spawn.h"
+
+#define COMPONENT_MAGIC 0x434f4d50u
+#define ENV_MAX         24
+/* Pressing a report into the log beyond this helps nobody; the file has all of it. */
+#define HANG_REPORT_MAX (64u * 1024)
+
+struct hf_component {
+	unsigned magic;
+	struct hf_watchdog *w;
+	const struct hf_component_spec *spec;
+	struct hf_machine machine;
+	struct hf_machine_policy policy;
+	uint64_t since_realtime_ns;
+	char detail[HF_SUP_TEXT_MAX]; /* why it is in this state */
+
+	uid_t uid;
+	gid_t gid;
+	bool have_user;
+	int cgroup_dir; /* -1: none */
+
+	uint32_t pid; /* I1 */
+	uint64_t start_ns;
+	int pidfd;
+	bool adopted;
+	bool in_cgroup;
+	enum hf_exit_cause intent;     /* why we are ending it */
+	bool unanswered;               /* SIGTERM did not help */
+	char leaving[HF_SUP_TEXT_MAX]; /* its own word why it leaves */
+
+	struct hf_peer *peer;
+	char version[HF_SUP_VERSION_MAX];
+	char status[HF_SUP_TEXT_MAX];
+	uint64_t watch[HF_PERMIT_WATCHES_MAX];
+	unsigned watches;
+
+	struct hf_hang hang;
+	struct hf_hang_policy hang_policy;
+
+	bool died; /* death and last_stderr are filled in */
+	struct hf_death death;
+	bool awaiting_ready; /* exit_to_ready_us is still to be measured */
+	struct hf_tail tail;
+	char last_stderr[HF_TAIL_KEEP + 1];
+
+	sd_event_source *exit_source, *timer, *hang_timer, *tail_source;
+};
+
+static void input(struct hf_component *c, enum hf_input in, const struct hf_machine_arg *arg);
+static void check_hang(struct hf_component *c);
+
+static void set_detail(struct hf_component *c, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+static void set_detail(struct hf_component *c, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(c->detail, sizeof(c->detail), fmt, ap);
+	va_end(ap);
+}
+
+/* ---- record ---------------------------------------------------------------------------------- */
+
+static void save(struct hf_component *c)
+{
+	struct hf_record r;
+	int e;
+
+	memset(&r, 0, sizeof(r)); /* padding as well: it is checksummed */
+	(void)hf_strlcpy(r.name, c->spec->name, sizeof(r.name));
+	(void)hf_strlcpy(r.version, c->version, sizeof(r.version));
+	r.pid = c->pid;
+	r.ready = c->machine.state == HF_STATE_RUNNING;
+	r.start_ns = c->start_ns;
+	r.starts = c->machine.starts;
+	r.failures = c->machine.failures;
+	/* The watchdog's own end stops everything, but is no person's word against a component. */
+	r.want_up = c->machine.want_up || c->w->stopping;
+	r.stopping = c->machine.state == HF_STATE_STOPPING;
+	r.died = c->died;
+	r.last_exit = c->death;
+	e = hf_records_save(c->w->records, &r);
+	if (e < 0)
+		hf_error_r(e, "save the record of '%s', ignoring", c->spec->name);
+}
+
+/* ---- the process ----------------------------------------------------------------------------- */
+
+static int send_signal(const struct hf_component *c, int sig)
+{
+	if (c->pidfd >= 0 && syscall(SYS_pidfd_send_signal, c->pidfd, sig, NULL, 0) == 0)
+		return 0;
+	return -errno;
+}
+
+static void forget_process(struct hf_component *c)
+{
+	for (unsigned i = 0; i < c->watches; i++)
+		(void)hf_kernel_watch_socket(c->w->kernel, c->watch[i], false);
+	c->watches = 0;
+	if (c->pid)
+		(void)hf_kernel_forget_process(c->w->kernel, c->pid, c->start_ns);
+	if (c->peer) {
+		hf_peer_drop(c->peer);
+		c->peer = NULL;
+	}
+	(void)sd_event_source_set_enabled(c->hang_timer, SD_EVENT_OFF);
+	c->exit_source = sd_event_source_disable_unref(c->exit_source);
+	c->pidfd = hf_close(c->pidfd);
+	c->pid = 0;
+	c->start_ns = 0;
+	c->adopted = false;
+	c->in_cgroup = false;
+	c->status[0] = 0;
+}
+
+/* What is known of the exit, from the kernel program and from waitid(). */
+static void judge_exit(struct hf_component *c, uint64_t seen_boot_ns)
+{
+	struct hf_death_evidence e = {
+		.pid = c->pid,
+		.intent = c->intent,
+		.unanswered = c->unanswered,
+		.seen_boot_ns = seen_boot_ns,
+	};
+	struct hf_exit_verdict verdict;
+	siginfo_t si = {};
+
+	if (waitid(P_PIDFD, (id_t)c->pidfd, &si, WEXITED | WNOHANG) == 0 && si.si_pid) {
+		e.has_status = true;
+		e.status = si.si_code == CLD_EXITED   ? si.si_status << 8
+			   : si.si_code == CLD_DUMPED ? si.si_status | 0x80
+						      : si.si_status;
+	} /* else adopted: another process is its parent */
+	if (hf_kernel_lookup_exit(c->w->kernel, c->pid, c->start_ns, &verdict) == 0)
+		e.verdict = &verdict;
+	hf_death_judge(&e, &c->death);
+	c->died = true;
+}
+
+static int on_exit_event(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+{
+	struct hf_component *c = HF_CAST(userdata, struct hf_component, COMPONENT_MAGIC);
+	uint64_t seen_boot_ns = hf_now_boottime_ns();
+	struct hf_machine_arg arg = {.random = (uint32_t)hf_random_below(UINT32_MAX)};
+	char leaving[HF_SUP_TEXT_MAX];
+	uint32_t pid = c->pid;
+
+	(void)source;
+	(void)fd;
+	(void)revents;
+	judge_exit(c, seen_boot_ns);
+	/* What it left behind must not live on beside its successor. */
+	if (c->in_cgroup && c->cgroup_dir >= 0)
+		(void)hf_cgroup_kill(c->cgroup_dir);
+	hf_tail_read(&c->tail);
+	hf_tail_text(&c->tail, c->last_stderr);
+	hf_tail_clear(&c->tail);
+	(void)hf_strlcpy(leaving, c->leaving, sizeof(leaving));
+	forget_process(c);
+	arg.exit_code = c->death.code;
+	set_detail(c, "%s", c->death.text);
+	input(c, HF_INPUT_EXIT, &arg);
+	hf_log(c->death.cause == HF_EXIT_STOPPED_BY_REQUEST ? HF_LOG_INFO : HF_LOG_WARN,
+	       "component '%s' (pid %u) %s%s%s", c->spec->name, pid, c->death.text,
+	       leaving[0] ? "; it had said: " : "", leaving);
+	return 0;
+}
+
+static int watch_exit(struct hf_component *c)
+{
+	int r = sd_event_add_io(c->w->event, &c->exit_source, c->pidfd, EPOLLIN, on_exit_event, c);
+
+	if (r < 0)
+		return r;
+	(void)sd_event_source_set_description(c->exit_source, "component-exit");
+	/* Before everything else that is ready: this is what we are for. */
+	return sd_event_source_set_priority(c->exit_source, SD_EVENT_PRIORITY_IMPORTANT);
+}
+
+static void build_env(char *env[static ENV_MAX + 1], char *path)
+{
+	/* What a developer's or administrator's environment may legitimately change. */
+	static const char *const passed[] = {
+		"HOLDFAST_",     "TZ=",
+		"http_proxy=",   "https_proxy=",
+		"no_proxy=",     "all_proxy=",
+		"HTTP_PROXY=",   "HTTPS_PROXY=",
+		"NO_PROXY=",     "ALL_PROXY=",
+		"ASAN_OPTIONS=", "UBSAN_OPTIONS=",
+		"LSAN_OPTIONS=", "SSL_CERT_FILE=",
+		"SSL_CERT_DIR=",
+	};
+	size_t n = 0;
+
+	env[n++] = path;
+	for (char **e = environ; *e && n < ENV_MAX; e++)
+		for (size_t i = 0; i < HF_ARRAY_SIZE(passed); i++)
+			if (hf_startswith(*e, passed[i])) {
+				env[n++] = *e;
+				break;
+			}
+	env[n] = NULL;
+}
+
+static void tail_name(const struct hf_component *c, char dst[static HF_SUP_NAME_MAX + 8])
+{
+	(void)hf_strf(dst, HF_SUP_NAME_MAX + 8, "%s.stderr", c->spec->name);
+}
+
+static int resolve_user(struct hf_component *c)
+{
+	struct hf_err err = {};
+	int r;
+
+	if (c->have_user)
+		return 0;
+	r = hf_account_resolve(c->w->config.component.agent.user, &c->uid, &c->gid, &err);
+	if (r < 0)
+		set_detail(c, "%s", err.msg);
+	c->have_user = r == 0;
+	return r;
+}
+
+/* Starts the process; detail says why when it fails. */
+static int start_process(struct hf_component *c)
+{
+	_cleanup_close_ int exe = -1, out = -1;
+	char dir_flag[] = "--dir", dot[] = ".", path[] = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
+	char *argv[4] = {(char *)c->spec->program};
+	char *env[ENV_MAX + 1], name[HF_SUP_NAME_MAX + 8];
+	struct hf_spawned spawned;
+	struct hf_proc_stat stat;
+	const char *step;
+	int r;
+
+	r = resolve_user(c);
+	if (r < 0)
+		return r;
+	exe = openat(c->w->bin_dir, c->spec->program, O_PATH | O_CLOEXEC);
+	if (exe < 0) {
+		r = -errno;
+		set_detail(c, "open '%s': %s", c->spec->program, strerror(-r));
+		return r;
+	}
+	tail_name(c, name);
+	out = hf_tail_open_writer(c->w->state_dir, name);
+	if (out < 0) {
+		set_detail(c, "open its stderr '%s': %s", name, strerror(-out));
+		return out;
+	}
+	if (!c->w->paths.installed) {
+		argv[1] = dir_flag;
+		argv[2] = dot;
+	}
+	build_env(env, path);
+	r = hf_spawn(
+		&(struct hf_spawn){
+			.exe_fd = exe,
+			.name = c->spec->program,
+			.argv = argv,
+			.envp = env,
+			.uid = c->uid,
+			.gid = c->gid,
+			.stderr_fd = out,
+			.cgroup_dir = c->cgroup_dir,
+			.oom_score_adj = c->spec->oom_score_adj,
+		},
+		&spawned, &step);
+	if (r < 0) {
+		set_detail(c, "start '%s': %s: %s", c->spec->program, step, strerror(-r));
+		return r;
+	}
+	c->pid = (uint32_t)spawned.pid;
+	c->pidfd = spawned.pidfd;
+	c->in_cgroup = spawned.in_cgroup;
+	if (c->died && !c->death.exit_to_exec_us && spawned.exec_ns > c->death.at_boot_ns)
+		c->death.exit_to_exec_us = (spawned.exec_ns - c->death.at_boot_ns) / HF_NS_PER_US;
+	if (hf_proc_stat(c->pid, &stat) == 0)
+		c->start_ns = stat.start_ns;
+	r = c->pidfd < 0 ? -ENOSYS : watch_exit(c);
+	if (r < 0) {
+		/* Without word of its end it cannot be supervised. */
+		(void)kill(spawned.pid, SIGKILL);
+		(void)waitpid(spawned.pid, NULL, 0);
+		forget_process(c);
+		set_detail(c, "watch '%s': %s", c->spec->program, strerror(-r));
+		return r;
+	}
+	return 0;
+}
+
+static void spawn(struct hf_component *c)
+{
+	struct hf_machine_arg arg = {.random = (uint32_t)hf_random_below(UINT32_MAX)};
+	int r;
+
+	c->intent = HF_EXIT_UNKNOWN;
+	c->unanswered = false;
+	c->leaving[0] = 0;
+	c->version[0] = 0;
+	r = start_process(c);
+	if (r < 0) {
+		hf_error("component '%s' does not start: %s", c->spec->name, c->detail);
+		input(c, HF_INPUT_SPAWN_FAILED, &arg);
+		return;
+	}
+	(void)hf_kernel_watch_process(c->w->kernel, c->pid, c->start_ns);
+	c->awaiting_ready = c->died && !c->death.exit_to_ready_us;
+	input(c, HF_INPUT_SPAWNED, &arg);
+	if (c->died)
+		hf_info("component '%s' started (pid %u), %llu µs after its predecessor's end",
+			c->spec->name, c->pid, (unsigned long long)c->death.exit_to_exec_us);
+	else
+		hf_info("component '%s' started (pid %u)", c->spec->name, c->pid);
+}
+
+static void terminate(struct hf_component *c)
+{
+	struct hf_sup_text stop = {.hdr = hf_peer_header(HF_SUP_STOP)};
+
+	c->intent = HF_EXIT_STOPPED_BY_REQUEST;
+	(void)hf_strlcpy(stop.text, c->detail, sizeof(stop.text));
+	/* A cut inside a character is not UTF-8 any more. */
+	for (size_t n = strlen(stop.text); n > 0 && !hf_utf8_valid(stop.text, n); n--)
+		stop.text[n - 1] = 0;
+	if (c->peer)
+		hf_peer_send(c->peer, &stop, NULL, 0);
+	(void)send_signal(c, SIGTERM); /* gone already: the pidfd says so */
+	(void)send_signal(c, SIGCONT); /* a stopped process must be able to obey */
+}
+
+static void kill_process(struct hf_component *c)
+{
+	if (c->machine.state == HF_STATE_STOPPING && c->intent == HF_EXIT_STOPPED_BY_REQUEST) {
+		if (!c->unanswered)
+			hf_warn("component '%s' (pid %u) did not stop within %llu s: SIGKILL",
+				c->spec->name, c->pid,
+				(unsigned long long)(c->policy.stop_ns / HF_NS_PER_S));
+		c->unanswered = true;
+	}
+	(void)send_signal(c, SIGKILL);
+	if (c->in_cgroup && c->cgroup_dir >= 0)
+		(void)hf_cgroup_kill(c->cgroup_dir);
+}
+
+/* ---- transitions ------------------------------------------------------------------------------ */
+
+static void arm(sd_event_source *timer, uint64_t deadline_ns)
+{
+	if (!deadline_ns) {
+		(void)sd_event_source_set_enabled(timer, SD_EVENT_OFF);
+		return;
+	}
+	/* Rounded up: a timer never fires before its time. */
+	(void)sd_event_source_set_time(timer, deadline_ns / HF_NS_PER_US + 1);
+	(void)sd_event_source_set_enabled(timer, SD_EVENT_ONESHOT);
+}
+
+static void input(struct hf_component *c, enum hf_input in, const struct hf_machine_arg *arg)
+{
+	enum hf_state before = c->machine.state;
+	uint64_t now_ns = hf_now_monotonic_ns();
+	unsigned actions = hf_machine_input(&c->machine, &c->policy, in, arg, now_ns);
+	enum hf_state after = c->machine.state;
+
+	arm(c->timer, c->machine.deadline_ns);
+	if (actions & HF_ACTION_SPAWN) {
+		/* Its own inputs follow and save, log and arm for themselves. */
+		c->since_realtime_ns = hf_now_realtime_ns();
+		spawn(c);
+		return;
+	}
+	if (actions & HF_ACTION_TERM)
+		terminate(c);
+	if (actions & HF_ACTION_KILL)
+		kill_process(c);
+	if (before != after || in == HF_INPUT_SPAWNED) {
+		c->since_realtime_ns = hf_now_realtime_ns();
+		save(c);
+	}
+	if (before == after)
+		return;
+	if (after == HF_STATE_BACKOFF || after == HF_STATE_HELD)
+		hf_notice("component '%s' %s → %s, next start in %llu ms: %s", c->spec->name,
+			  hf_state_name(before), hf_state_name(after),
+			  (unsigned long long)((c->machine.deadline_ns - now_ns) / HF_NS_PER_MS),
+			  c->detail);
+	else
+		hf_info("component '%s' %s → %s%s%s", c->spec->name, hf_state_name(before),
+			hf_state_name(after), c->detail[0] ? ": " : "", c->detail);
+	if (after == HF_STATE_STOPPED)
+		hf_watchdog_component_stopped(c->w);
+}
+
+/* A starting component that is not READY: does it move, or can it not be blamed? */
+static bool is_alive(const struct hf_component *c)
+{
+	struct hf_proc_sample s;
+
+	if (c->peer)
+		return c->hang.liveness != HF_LIVE_HUNG;
+	if (hf_proc_sample(c->pid, c->in_cgroup ? c->cgroup_dir : -1, 0, &s) < 0)
+		return false;
+	return s.stopped || s.traced || s.uninterruptible;
+}
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct hf_component *c = HF_CAST(userdata, struct hf_component, COMPONENT_MAGIC);
+	struct hf_machine_arg arg = {.exit_code = -1};
+
+	(void)source;
+	(void)usec;
+	if (!c->machine.deadline_ns)
+		return 0;
+	if (hf_now_monotonic_ns() < c->machine.deadline_ns) {
+		arm(c->timer, c->machine.deadline_ns);
+		return 0;
+	}
+	if (c->machine.state == HF_STATE_STARTING) {
+		arg.alive = is_alive(c);
+		if (!arg.alive)
+			c->intent = HF_EXIT_HUNG;
+		set_detail(c, "not ready after %llu s",
+			   (unsigned long long)(c->policy.ready_ns / HF_NS_PER_S));
+		hf_warn("component '%s' (pid %u) is %s%s", c->spec->name, c->pid, c->detail,
+			arg.alive ? ", but it moves" : " and does not move");
+	}
+	input(c, HF_INPUT_TIMER, &arg);
+	return 0;
+}
+
+/* ---- hangs ----------------------------------------------------------------------------------- */
+
+/* Keeps what tells why it hung: a file beside the records, its beginning in the log. */
+static void keep_hang_report(struct hf_component *c, const char *why)
+{
+	struct hf_buf report = {};
+	char name[HF_SUP_NAME_MAX + 8], text[HF_TAIL_KEEP + 1];
+
+	(void)hf_buf_appendf(&report, "component %s pid %u: %s\n", c->spec->name, c->pid, why);
+	hf_proc_describe(c->pid, &report);
+	hf_tail_read(&c->tail);
+	hf_tail_text(&c->tail, text);
+	(void)hf_buf_appendf(&report, "last stderr:\n%s", text);
+	(void)hf_strf(name, sizeof(name), "%s.hang", c->spec->name);
+	if (report.len > HANG_REPORT_MAX)
+		report.len = HANG_REPORT_MAX;
+	if (report.data &&
+	    hf_write_file_atomic(c->w->state_dir, name, report.data, report.len, 0600) < 0)
+		hf_warn("keep the report '%s' of the hang, ignoring", name);
+	hf_buf_done(&report);
+}
+
+static void convict(struct hf_component *c, uint64_t now_ns)
+{
+	uint64_t silent_ms = (now_ns - c->hang.silent_since_ns) / HF_NS_PER_MS;
+
+	if (c->hang.stuck_worker >= 0)
+		set_detail(c, "worker %d made no progress for %llu ms", c->hang.stuck_worker,
+			   (unsigned long long)silent_ms);
+	else
+		set_detail(c, "no progress for %llu ms", (unsigned long long)silent_ms);
+	hf_error("component '%s' (pid %u) is hung: %s", c->spec->name, c->pid, c->detail);
+	keep_hang_report(c, c->detail);
+	c->intent = HF_EXIT_HUNG;
+	input(c, HF_INPUT_HANG, NULL);
+}
+
+static void tell_liveness(struct hf_component *c, enum hf_liveness before, uint64_t now_ns)
+{
+	enum hf_liveness l = c->hang.liveness;
+
+	if (l == before || l == HF_LIVE_LATE)
+		return;
+	if (l == HF_LIVE_OK) {
+		if (before == HF_LIVE_LATE)
+			return;
+		set_detail(c, "moves again");
+		hf_notice("component '%s' (pid %u) moves again", c->spec->name, c->pid);
+		return;
+	}
+	set_detail(c, "not moving: %s", hf_liveness_name(l));
+	hf_warn("component '%s' (pid %u) shows no progress for %llu ms: %s; it is not killed for that",
+		c->spec->name, c->pid,
+		(unsigned long long)((now_ns - c->hang.silent_since_ns) / HF_NS_PER_MS),
+		hf_liveness_name(l));
+}
+
+static void check_hang(struct hf_component *c)
+{
+	uint64_t now_ns = hf_now_monotonic_ns();
+	enum hf_liveness before = c->hang.liveness;
+	struct hf_proc_sample sample, *given = NULL;
+	int cgroup = c->in_cgroup ? c->cgroup_dir : -1;
+
+	if (c->machine.state != HF_STATE_STARTING && c->machine.state != HF_STATE_RUNNING)
+		return;
+	if (hf_hang_needs_sample(&c->hang, &c->hang_policy, now_ns) &&
+	    hf_proc_sample(c->pid, cgroup, now_ns, &sample) == 0)
+		given = &sample;
+	if (hf_hang_check(&c->hang, &c->hang_policy, given, now_ns) == HF_LIVE_HUNG) {
+		convict(c, now_ns);
+		return;
+	}
+	tell_liveness(c, before, now_ns);
+	arm(c->hang_timer, c->hang.due_ns);
+}
+
+static int on_hang_timer(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct hf_component *c = HF_CAST(userdata, struct hf_component, COMPONENT_MAGIC);
+
+	(void)source;
+	(void)usec;
+	check_hang(c);
+	return 0;
+}
+
+static int on_tail(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+{
+	struct hf_component *c = HF_CAST(userdata, struct hf_component, COMPONENT_MAGIC);
+
+	(void)source;
+	(void)fd;
+	(void)revents;
+	hf_tail_read(&c->tail);
+	return 0;
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+static void take_policies(struct hf_component *c)
+{
+	const struct hf_config *cfg = &c->w->config;
+
+	c->policy = HF_MACHINE_POLICY_DEFAULT;
+	c->policy.settle_ns = cfg->restart.settle_s * HF_NS_PER_S;
+	c->policy.backoff_max_ns = cfg->restart.backoff_cap_s * HF_NS_PER_S;
+	c->hang_policy.expect_ns = cfg->hang.expect_ms * HF_NS_PER_MS;
+	c->hang_policy.deadline_ns = cfg->hang.deadline_ms * HF_NS_PER_MS;
+	c->hang_policy.stretch_ns = cfg->hang.stretch_ms * HF_NS_PER_MS;
+}
+
+static int add_timer(struct hf_component *c, sd_event_source **ret, sd_event_time_handler_t fn,
+		     const char *description)
+{
+	/* 1 ms: a backoff's start is due then; hang checks gain nothing from less. */
+	int r = sd_event_add_time(c->w->event, ret, CLOCK_MONOTONIC, 0, 1000, fn, c);
+
+	if (r < 0)
+		return r;
+	(void)sd_event_source_set_description(*ret, description);
+	return sd_event_source_set_enabled(*ret, SD_EVENT_OFF);
+}
+
+static int open_tail(struct hf_component *c)
+{
+	char name[HF_SUP_NAME_MAX + 8];
+	int r;
+
+	tail_name(c, name);
+	r = hf_tail_open(&c->tail, c->w->state_dir, name);
+	if (r == -EBADF) {
+		/* Something else is in its place; the directory is ours alone. */
+		(void)unlinkat(c->w->state_dir, name, 0);
+		r = hf_tail_open(&c->tail, c->w->state_dir, name);
+	}
+	if (r < 0)
+		return r;
+	r = sd_event_add_io(c->w->event, &c->tail_source, c->tail.fd, EPOLLIN, on_tail, c);
+	if (r < 0)
+		return r;
+	(void)sd_event_source_set_description(c->tail_source, "component-stderr");
+	return sd_event_source_set_priority(c->tail_source, SD_EVENT_PRIORITY_IDLE);
+}
+
+int hf_component_new(struct hf_watchdog *w, const struct hf_component_spec *spec,
+		     struct hf_component **ret)
+{
+	_cleanup_(hf_component_freep) struct hf_component *c = NULL;
+	int r;
+
+	c = calloc(1, sizeof(*c));
+	if (!c)
+		return -ENOMEM;
+	c->magic = COMPONENT_MAGIC;
+	c->w = w;
+	c->spec = spec;
+	c->pidfd = -1;
+	c->tail.fd = -1;
+	c->cgroup_dir = -1;
+	take_policies(c);
+	if (w->cgroup_base >= 0) {
+		c->cgroup_dir = hf_cgroup_open_component(w->cgroup_base, spec->name);
+		if (c->cgroup_dir < 0)
+			hf_warn_r(c->cgroup_dir, "no cgroup for component '%s', ignoring",
+				  spec->name);
+	}
+	r = add_timer(c, &c->timer, on_timer, "component-timer");
+	if (r < 0)
+		return r;
+	r = add_timer(c, &c->hang_timer, on_hang_timer, "component-hang");
+	if (r < 0)
+		return r;
+	r = open_tail(c);
+	if (r < 0)
+		return r;
+	(void)resolve_user(c); /* told when it is started */
+	*ret = TAKE_PTR(c);
+	return 0;
+}
+
+struct hf_component *hf_component_free(struct hf_component *c)
+{
+	if (!c)
+		return NULL;
+	if (c->peer)
+		hf_peer_drop(c->peer);
+	sd_event_source_disable_unref(c->exit_source);
+	sd_event_source_disable_unref(c->timer);
+	sd_event_source_disable_unref(c->hang_timer);
+	sd_event_source_disable_unref(c->tail_source);
+	hf_tail_done(&c->tail);
+	(void)hf_close(c->pidfd);
+	if (c->cgroup_dir >= 0)
+		(void)hf_close(c->cgroup_dir);
+	c->magic = 0;
+	free(c);
+	return NULL;
+}
+
+/* The recorded process, if it is that one and alive: its pidfd, or -ESRCH. */
+static int open_recorded(const struct hf_record *r)
+{
+	_cleanup_close_ int fd = -1;
+	struct hf_proc_stat st;
+
+	if (!r->pid)
+		return -ESRCH;
+	fd = (int)syscall(SYS_pidfd_open, (pid_t)r->pid, 0);
+	if (fd < 0)
+		return -errno;
+	/* After the open: now the pid cannot be given to another process any more. */
+	if (hf_proc_stat(r->pid, &st) < 0 || st.start_ns != r->start_ns || st.state == 'Z' ||
+	    st.state == 'X')
+		return -ESRCH;
+	return TAKE_FD(fd);
+}
+
+static bool adopt(struct hf_component *c, const struct hf_record *r)
+{
+	uint64_t now_ns = hf_now_monotonic_ns(), boot_ns = hf_now_boottime_ns();
+	uint64_t age_ns = boot_ns > r->start_ns ? boot_ns - r->start_ns : 0;
+	const struct hf_machine_arg arg = {
+		.ready = r->ready,
+		.started_at_ns = now_ns > age_ns ? now_ns - age_ns : 0,
+	};
+	int fd = open_recorded(r);
+
+	if (fd < 0)
+		return false;
+	c->pid = r->pid;
+	c->start_ns = r->start_ns;
+	c->pidfd = fd;
+	c->adopted = true;
+	c->in_cgroup = c->cgroup_dir >= 0;
+	(void)hf_strlcpy(c->version, r->version, sizeof(c->version));
+	if (watch_exit(c) < 0) {
+		forget_process(c);
+		return false;
+	}
+	(void)hf_kernel_watch_process(c->w->kernel, c->pid, c->start_ns);
+	set_detail(c, "adopted from the previous watchdog");
+	input(c, HF_INPUT_ADOPT, &arg);
+	/* It dials within a second of our start: from now on it is judged like any other. */
+	hf_hang_begin(&c->hang, now_ns);
+	check_hang(c);
+	hf_notice("component '%s' (pid %u) was running and is adopted", c->spec->name, c->pid);
+	return true;
+}
+
+/* It ended while no watchdog was there: say why, as far as the kernel program saw it. */
+static void judge_missed_exit(struct hf_component *c, const struct hf_record *r)
+{
+	struct hf_exit_verdict verdict;
+	struct hf_death_evidence e = {
+		.pid = r->pid,
+		.intent = r->stopping ? HF_EXIT_STOPPED_BY_REQUEST : HF_EXIT_UNKNOWN,
+		.seen_boot_ns = hf_now_boottime_ns(),
+	};
+
+	if (hf_kernel_lookup_exit(c->w->kernel, r->pid, r->start_ns, &verdict) == 0)
+		e.verdict = &verdict;
+	hf_death_judge(&e, &c->death);
+	c->died = true;
+	set_detail(c, "%s", c->death.text);
+	hf_warn("component '%s' (pid %u) ended while there was no watchdog: %s", c->spec->name,
+		r->pid, c->death.text);
+}
+
+static void kill_orphan(uint32_t pid, void *arg)
+{
+	struct hf_component *c = arg;
+
+	if (pid == c->pid || pid == (uint32_t)getpid())
+		return;
+	hf_warn("pid %u is in the cgroup of '%s' and is not its process: SIGKILL", pid,
+		c->spec->name);
+	(void)kill((pid_t)pid, SIGKILL);
+}
+
+void hf_component_begin(struct hf_component *c)
+{
+	const struct hf_record *found = hf_records_find(c->w->records, c->spec->name);
+	struct hf_record r = {.want_up = 1};
+	bool adopted;
+
+	if (found)
+		r = *found;
+	c->machine.starts = r.starts;
+	c->machine.failures = r.failures;
+	c->died = r.died;
+	c->death = r.last_exit;
+	adopted = adopt(c, &r);
+	/* Started by a watchdog that died before it could write it down. */
+	if (c->cgroup_dir >= 0)
+		(void)hf_cgroup_each(c->cgroup_dir, kill_orphan, c);
+	if (adopted) {
+		if (!r.want_up || r.stopping)
+			hf_component_request(c, r.want_up ? HF_INPUT_RESTART : HF_INPUT_STOP,
+					     "its stop had begun");
+		return;
+	}
+	if (r.pid)
+		judge_missed_exit(c, &r);
+	if (!r.want_up) {
+		set_detail(c, "stopped by request");
+		c->since_realtime_ns = hf_now_realtime_ns();
+		hf_info("component '%s' stays stopped, as somebody asked", c->spec->name);
+		return;
+	}
+	hf_component_request(c, HF_INPUT_START, "");
+}
+
+void hf_component_reconfigure(struct hf_component *c)
+{
+	const struct hf_sup_hdr reload = hf_peer_header(HF_SUP_RELOAD);
+
+	take_policies(c);
+	c->have_user = false;
+	(void)resolve_user(c);
+	if (c->peer)
+		hf_peer_send(c->peer, &reload, NULL, 0);
+	if (c->machine.state == HF_STATE_HELD)
+		hf_component_request(c, HF_INPUT_START, "the configuration was read again");
+}
+
+void hf_component_request(struct hf_component *c, enum hf_input in, const char *reason)
+{
+	hf_assert(in == HF_INPUT_START || in == HF_INPUT_STOP || in == HF_INPUT_RESTART);
+	set_detail(c, "%s", reason);
+	input(c, in, NULL);
+	/* Where the state did not change, the wish may have. */
+	save(c);
+}
+
+/* ---- from the supervise socket ---------------------------------------------------------------- */
+
+bool hf_component_owns(const struct hf_component *c, uint32_t pid, uint32_t uid)
+{
+	return c->pid && c->pid == pid && c->uid == uid;
+}
+
+static void send_kernel(struct hf_component *c)
+{
+	_cleanup_close_ int text = hf_kernel_text_fd(c->w->kernel);
+	enum hf_kernel_assist assist = hf_kernel_assist(c->w->kernel);
+	struct hf_sup_kernel m = {.hdr = hf_peer_header(HF_SUP_KERNEL), .assist = assist};
+	int fds[_HF_SUP_FD_MAX];
+
+	_Static_assert((int)HF_KERNEL_ASSIST_EBPF == (int)HF_SUP_ASSIST_EBPF &&
+			       (int)HF_KERNEL_ASSIST_PARTIAL == (int)HF_SUP_ASSIST_PARTIAL &&
+			       (int)HF_KERNEL_ASSIST_OFF == (int)HF_SUP_ASSIST_OFF,
+		       "one numbering");
+	if (text < 0) {
+		hf_error_r(text, "make the kernel's description for '%s', ignoring", c->spec->name);
+		m.assist = HF_SUP_ASSIST_OFF;
+		hf_peer_send(c->peer, &m, NULL, 0);
+		return;
+	}
+	if (assist == HF_KERNEL_ASSIST_OFF) {
+		m.fds = 1;
+		hf_peer_send(c->peer, &m, &text, 1);
+		return;
+	}
+	fds[HF_SUP_FD_RING_URGENT] = hf_kernel_ring_fd(c->w->kernel, HF_RING_URGENT);
+	fds[HF_SUP_FD_RING_BULK] = hf_kernel_ring_fd(c->w->kernel, HF_RING_BULK);
+	fds[HF_SUP_FD_COUNTERS] = hf_kernel_counters_fd(c->w->kernel);
+	fds[HF_SUP_FD_INFO] = text;
+	m.fds = _HF_SUP_FD_MAX;
+	hf_peer_send(c->peer, &m, fds, _HF_SUP_FD_MAX);
+}
+
+static void send_last_exit(struct hf_component *c)
+{
+	const struct hf_death *d = &c->death;
+	struct hf_sup_last_exit m = {
+		.hdr = hf_peer_header(HF_SUP_LAST_EXIT),
+		.cause = d->cause,
+		.pid = d->pid,
+		.code = d->code,
+		.signal = d->signal,
+		.core = d->core,
+		.by_pid = d->by_pid,
+		.by_uid = d->by_uid,
+		.from_kernel = d->from_kernel,
+		.at_boot_ns = d->at_boot_ns,
+		.exit_to_exec_us = d->exit_to_exec_us,
+	};
+
+	(void)hf_strlcpy(m.by_comm, d->by_comm, sizeof(m.by_comm));
+	(void)hf_strlcpy(m.text, d->text, sizeof(m.text));
+	hf_peer_send(c->peer, &m, NULL, 0);
+}
+
+void hf_component_hello(struct hf_component *c, struct hf_peer *peer,
+			const struct hf_sup_hello *hello)
+{
+	struct hf_sup_welcome w = {
+		.hdr = hf_peer_header(HF_SUP_WELCOME),
+		.expect_ms = (uint32_t)c->w->config.hang.expect_ms,
+		.deadline_ms = (uint32_t)c->w->config.hang.deadline_ms,
+		.starts = (uint32_t)c->machine.starts,
+		.watchdog_pid = (uint32_t)getpid(),
+		.watchdog_version = HF_VERSION,
+	};
+
+	if (c->peer && c->peer != peer)
+		hf_peer_drop(c->peer);
+	c->peer = peer;
+	(void)hf_strlcpy(c->version, hello->version, sizeof(c->version));
+	hf_sanitize(c->version);
+	hf_hang_begin(&c->hang, hf_now_monotonic_ns());
+	check_hang(c);
+	hf_peer_send(peer, &w, NULL, 0);
+	if (hello->wants_kernel)
+		send_kernel(c);
+	/* It has been told, when it is the process of an earlier watchdog. */
+	if (c->died && !hello->readopted)
+		send_last_exit(c);
+	hf_debug("component '%s' %s (pid %u) says hello", c->spec->name, c->version, c->pid);
+}
+
+void hf_component_ready(struct hf_component *c)
+{
+	if (c->awaiting_ready) {
+		uint64_t now_ns = hf_now_boottime_ns();
+
+		c->awaiting_ready = false;
+		if (now_ns > c->death.at_boot_ns)
+			c->death.exit_to_ready_us = (now_ns - c->death.at_boot_ns) / HF_NS_PER_US;
+	}
+	c->detail[0] = 0;
+	input(c, HF_INPUT_READY, NULL);
+}
+
+int hf_component_progress(struct hf_component *c, const struct hf_sup_progress *p)
+{
+	enum hf_liveness before = c->hang.liveness;
+	int r = hf_hang_progress(&c->hang, p, hf_now_monotonic_ns());
+
+	/* The timer looks again by itself; only an excused one is told at once that it moves. */
+	if (r == 0 && before != HF_LIVE_OK)
+		check_hang(c);
+	return r;
+}
+
+void hf_component_status(struct hf_component *c, const char *text)
+{
+	(void)hf_strlcpy(c->status, text, sizeof(c->status));
+}
+
+void hf_component_stopping(struct hf_component *c, const char *reason)
+{
+	(void)hf_strlcpy(c->leaving, reason, sizeof(c->leaving));
+	hf_sanitize(c->leaving);
+}
+
+int hf_component_watch_socket(struct hf_component *c, uint64_t cookie, bool on)
+{
+	unsigned i = 0;
+	int r;
+
+	while (i < c->watches && c->watch[i] != cookie)
+		i++;
+	if (!on && i == c->watches)
+		return 0;
+	if (on && i == c->watches && c->watches == HF_PERMIT_WATCHES_MAX)
+		return -ENOSPC;
+	r = hf_kernel_watch_socket(c->w->kernel, cookie, on);
+	if (r < 0 && on)
+		return r;
+	if (!on)
+		c->watch[i] = c->watch[--c->watches];
+	else if (i == c->watches)
+		c->watch[c->watches++] = cookie;
+	return 0;
+}
+
+void hf_component_conn_gone(struct hf_component *c, struct hf_peer *peer)
+{
+	if (c->peer != peer)
+		return;
+	c->peer = NULL;
+	/* It dials again within a second. If it never does, that is silence like any other. */
+	hf_hang_begin(&c->hang, hf_now_monotonic_ns());
+	check_hang(c);
+}
+
+/* ---- for the bus ------------------------------------------------------------------------------ */
+
+void hf_component_view(const struct hf_component *c, struct hf_component_view *ret)
+{
+	*ret = (struct hf_component_view){
+		.name = c->spec->name,
+		.version = c->version,
+		.pid = c->pid,
+		.uid = c->uid,
+		.state = c->machine.state,
+		.restarts = c->machine.starts ? c->machine.starts - 1 : 0,
+		.since_realtime_ns = c->since_realtime_ns,
+		.rss_bytes = c->pid ? hf_proc_rss(c->pid) : 0,
+		.status_text = c->status,
+		.last_exit = c->died ? &c->death : NULL,
+	};
+	(void)hf_strlcpy(ret->detail, c->detail, sizeof(ret->detail));
+	(void)hf_strlcpy(ret->last_stderr, c->last_stderr, sizeof(ret->last_stderr));
+}
+
+const char *hf_component_name(const struct hf_component *c)
+{
+	return c->spec->name;
+}
+
+bool hf_component_stopped(const struct hf_component *c)
+{
+	return c->machine.state == HF_STATE_STOPPED;
+}

@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * holdfast-launch: starts the watchdog. Owned by the package, never updates itself, so it does as
+ * little as possible.
+ *
+ * Under systemd (NOTIFY_SOCKET) it becomes the watchdog and systemd restarts that. Otherwise, or
+ * with --foreground, it stays the parent:
+ *
+ * I1. A watchdog that ended for any reason but a requested stop is started again: at once if it had
+ *     been up for a while, else after 0.1 s, doubling to 5 s. It never gives up. Only exit code 100
+ *     (another instance runs, wrong usage) ends it.
+ * I2. SIGTERM and SIGINT stop everything: they are passed on, and we end when the watchdog has.
+ * I3. Orphans of a killed watchdog are adopted (subreaper) and reaped, so that the next watchdog's
+ *     pidfd sees their end and none stays a zombie.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/str.h"
+
+#define WATCHDOG       "holdfast-watchdog"
+#define EXIT_PERMANENT 100
+/* Up for so long it is no crash loop. */
+#define SETTLE_NS    (10 * HF_NS_PER_S)
+#define DELAY_MIN_NS (100 * HF_NS_PER_MS)
+#define DELAY_MAX_NS (5 * HF_NS_PER_S)
+/* The watchdog gives a component 10 s before SIGKILL; then it unpins and ends. */
+#define STOP_NS (15 * HF_NS_PER_S)
+
+static int open_watchdog(void)
+{
+	char path[PATH_MAX], *slash;
+	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
+	int fd;
+
+	if (n < 0)
+		return -errno;
+	path[n] = 0;
+	slash = strrchr(path, '/');
+	if (!slash || !hf_strlcpy(slash + 1, WATCHDOG, sizeof(path) - (size_t)(slash + 1 - path)))
+		return -ENAMETOOLONG;
+	fd = open(path, O_PATH | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+/* Returns only if it failed: -errno. */
+static int exec_watchdog(const char *dir)
+{
+	char name[] = WATCHDOG, flag[] = "--dir";
+	char *argv[] = {name, dir ? flag : NULL, (char *)dir, NULL};
+	_cleanup_close_ int fd = open_watchdog();
+
+	if (fd < 0)
+		return fd;
+	(void)syscall(SYS_execveat, fd, "", argv, environ, AT_EMPTY_PATH);
+	return -errno;
+}
+
+static pid_t start_watchdog(const char *dir)
+{
+	pid_t pid = fork();
+	sigset_t none;
+	int r;
+
+	if (pid != 0)
+		return pid < 0 ? -errno : pid;
+	(void)sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
+	r = exec_watchdog(dir);
+	hf_error_r(r, "execute '" WATCHDOG "'");
+	_exit(EXIT_FAILURE);
+}
+
+static struct timespec timespec_of(uint64_t ns)
+{
+	return (struct timespec){
+		.tv_sec = (time_t)(ns / HF_NS_PER_S),
+		.tv_nsec = (long)(ns % HF_NS_PER_S),
+	};
+}
+
+struct launch {
+	sigset_t signals;
+	pid_t watchdog; /* 0: none */
+	int status;     /* how it ended */
+	uint64_t started_ns;
+	uint64_t due_ns; /* next start, or SIGKILL when stopping; 0: none */
+	unsigned failures;
+	bool stopping;
+};
+
+static void reap(struct launch *l)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+		if (pid == l->watchdog) {
+			l->watchdog = 0;
+			l->status = status;
+		}
+}
+
+static void stop(struct launch *l, uint64_t now_ns)
+{
+	if (l->stopping)
+		return;
+	l->stopping = true;
+	l->due_ns = now_ns + STOP_NS;
+	if (l->watchdog > 0) {
+		(void)kill(l->watchdog, SIGTERM);
+		(void)kill(l->watchdog, SIGCONT);
+	}
+}
+
+static void describe(int status, char dst[static 48])
+{
+	if (WIFSIGNALED(status))
+		(void)hf_strf(dst, 48, "was ended by signal %d", WTERMSIG(status));
+	else
+		(void)hf_strf(dst, 48, "exited with code %d", WEXITSTATUS(status));
+}
+
+/* The watchdog is gone and was not meant to be. */
+static void schedule(struct launch *l, uint64_t now_ns)
+{
+	uint64_t delay_ns = 0;
+	char how[48];
+
+	describe(l->status, how);
+	if (now_ns - l->started_ns >= SETTLE_NS) {
+		l->failures = 0;
+	} else {
+		delay_ns = DELAY_MIN_NS;
+		for (unsigned i = 0; i < l->failures && delay_ns < DELAY_MAX_NS; i++)
+			delay_ns *= 2;
+		if (delay_ns > DELAY_MAX_NS)
+			delay_ns = DELAY_MAX_NS;
+		l->failures++;
+	}
+	l->due_ns = now_ns + delay_ns;
+	hf_warn("the watchdog %s: next start in %llu ms", how,
+		(unsigned long long)(delay_ns / HF_NS_PER_MS));
+}
+
+static bool ended_for_good(const struct launch *l)
+{
+	return l->stopping || (WIFEXITED(l->status) && (WEXITSTATUS(l->status) == 0 ||
+							WEXITSTATUS(l->status) == EXIT_PERMANENT));
+}
+
+static void start(struct launch *l, const char *dir, uint64_t now_ns)
+{
+	pid_t pid = start_watchdog(dir);
+
+	l->started_ns = now_ns;
+	l->due_ns = 0;
+	if (pid < 0) {
+		hf_error_r(pid, "fork");
+		l->status = 1 << 8;
+		schedule(l, now_ns);
+		return;
+	}
+	l->watchdog = pid;
+}
+
+/* Waits for a signal or the deadline; returns the signal or 0. */
+static int wait_signal(const struct launch *l)
+{
+	struct timespec timeout;
+	uint64_t now_ns = hf_now_monotonic_ns();
+	int sig;
+
+	if (!l->due_ns)
+		sig = sigwaitinfo(&l->signals, NULL);
+	else {
+		timeout = timespec_of(l->due_ns > now_ns ? l->due_ns - now_ns : 0);
+		sig = sigtimedwait(&l->signals, NULL, &timeout);
+	}
+	return sig > 0 ? sig : 0;
+}
+
+static int supervise(const char *dir)
+{
+	struct launch l = {};
+
+	(void)sigemptyset(&l.signals);
+	(void)sigaddset(&l.signals, SIGCHLD);
+	(void)sigaddset(&l.signals, SIGTERM);
+	(void)sigaddset(&l.signals, SIGINT);
+	(void)sigaddset(&l.signals, SIGHUP);
+	(void)sigprocmask(SIG_BLOCK, &l.signals, NULL);
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
+		hf_warn_r(-errno, "become the reaper of orphans, ignoring");
+	start(&l, dir, hf_now_monotonic_ns());
+	for (;;) {
+		int sig = wait_signal(&l);
+		uint64_t now_ns = hf_now_monotonic_ns();
+		pid_t before = l.watchdog;
+
+		if (sig == SIGTERM || sig == SIGINT)
+			stop(&l, now_ns);
+		else if (sig == SIGHUP && l.watchdog > 0)
+			(void)kill(l.watchdog, SIGHUP);
+		reap(&l);
+		if (before > 0 && l.watchdog == 0) {
+			if (ended_for_good(&l))
+				return WIFEXITED(l.status) ? WEXITSTATUS(l.status) : EXIT_FAILURE;
+			schedule(&l, now_ns);
+			now_ns = hf_now_monotonic_ns();
+		}
+		if (l.stopping && l.watchdog == 0)
+			return EXIT_SUCCESS;
+		if (!l.due_ns || now_ns < l.due_ns)
+			continue;
+		if (l.stopping) {
+			hf_error(
+				"the watchdog did not stop in time: SIGKILL; its components may go on");
+			(void)kill(l.watchdog, SIGKILL);
+			l.due_ns = now_ns + HF_NS_PER_S;
+		} else if (l.watchdog == 0) {
+			start(&l, dir, now_ns);
+		} else {
+			l.due_ns = 0;
+		}
+	}
+}
+
+static void usage(FILE *f)
+{
+	(void)fprintf(
+		f, "Usage: holdfast-launch [--dir DIR] [--foreground]\n"
+		   "\n"
+		   "Starts holdfast-watchdog. Under systemd it becomes the watchdog; otherwise it\n"
+		   "stays and restarts it. SIGTERM stops everything.\n"
+		   "\n"
+		   "  --dir DIR      the instance in DIR instead of the installed one\n"
+		   "  --foreground   stay the parent under systemd as well\n"
+		   "  --version      print the version\n"
+		   "  --help         print this\n");
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"dir", required_argument, NULL, 'd'},
+		{"foreground", no_argument, NULL, 'f'},
+		{"version", no_argument, NULL, 'V'},
+		{"help", no_argument, NULL, 'h'},
+		{},
+	};
+	const char *dir = NULL;
+	bool foreground = !getenv("NOTIFY_SOCKET");
+	int opt, r;
+
+	hf_log_init("holdfast-launch");
+	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (opt) {
+		case 'd':
+			dir = optarg;
+			break;
+		case 'f':
+			foreground = true;
+			(void)unsetenv("NOTIFY_SOCKET");
+			break;
+		case 'V':
+			(void)printf("holdfast-launch %s\n", HF_VERSION);
+			return EXIT_SUCCESS;
+		case 'h':
+			usage(stdout);
+			return EXIT_SUCCESS;
+		default:
+			usage(stderr);
+			return EXIT_PERMANENT;
+		}
+	}
+	if (optind != argc) {
+		usage(stderr);
+		return EXIT_PERMANENT;
+	}
+	if (foreground)
+		return supervise(dir);
+	r = exec_watchdog(dir);
+	hf_error_r(r, "execute '" WATCHDOG "'");
+	return EXIT_FAILURE;
+}

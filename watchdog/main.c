@@ -1,0 +1,488 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * holdfast-watchdog: loads the kernel programs, starts the components, judges and restarts them.
+ *
+ * I1. It never ends because of a component, a configuration, a kernel without BPF or a full disk:
+ *     what is missing is said and done without. What it cannot do without is its directories, its
+ *     lock, its loop and the supervise socket.
+ * I2. Only a requested stop stops components and unpins programs. Every other end, by a signal or
+ *     by a failure at start, leaves them as they are for the next watchdog.
+ * I3. It opens no network socket: AF_UNIX only.
+ */
+#include "watchdog/watchdog.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <limits.h>
+#include <locale.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <systemd/sd-daemon.h>
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "watchdog/account.h"
+#include "watchdog/bus.h"
+#include "watchdog/cgroup.h"
+#include "watchdog/component.h"
+#include "watchdog/instance.h"
+#include "watchdog/kernel_load.h"
+#include "watchdog/records.h"
+#include "watchdog/server.h"
+
+/* The component table. Lower than the watchdog's own score would be useless; -500 spares it from
+ * everything but a host that has nothing else left. */
+static const struct hf_component_spec specs[] = {
+	{.name = "agent", .program = "holdfast-agent", .oom_score_adj = -500},
+};
+_Static_assert(HF_ARRAY_SIZE(specs) <= HF_COMPONENTS_MAX, "records.h keeps them all");
+
+/* ---- configuration ---------------------------------------------------------------------------- */
+
+static void warn_config(void *userdata, const char *line)
+{
+	(void)userdata;
+	hf_warn("%s", line);
+}
+
+static void apply_config(const struct hf_watchdog *w)
+{
+	if (!getenv("HOLDFAST_LOG"))
+		hf_log_set_level(hf_config_log_level(w->config.log.level));
+}
+
+int hf_watchdog_reload(struct hf_watchdog *w, struct hf_err *err)
+{
+	int r = hf_config_load(&hf_config_table, AT_FDCWD, w->paths.config, &w->config, warn_config,
+			       NULL, err);
+
+	if (r < 0) {
+		hf_error("%s: keeping the configuration as it was", err->msg);
+		return r;
+	}
+	hf_notice("configuration read again");
+	apply_config(w);
+	for (size_t i = 0; i < w->components; i++)
+		hf_component_reconfigure(w->component[i]);
+	return 0;
+}
+
+/* A bad file must not leave a host unwatched: the defaults stand in, and it is said loudly. */
+static int init_config(struct hf_watchdog *w)
+{
+	struct hf_err err = {};
+	int r;
+
+	r = hf_config_load(&hf_config_table, AT_FDCWD, w->paths.config, &w->config, warn_config,
+			   NULL, &err);
+	if (r == HF_CONFIG_MISSING)
+		hf_notice("there is no '%s': using defaults", w->paths.config);
+	if (r < 0) {
+		hf_error("%s: using defaults until it is mended", err.msg);
+		r = hf_config_load_text(&hf_config_table, "defaults", "", 0, &w->config,
+					warn_config, NULL, &err);
+	}
+	if (r >= 0)
+		apply_config(w);
+	return r < 0 ? r : 0;
+}
+
+static void exit_config(struct hf_watchdog *w)
+{
+	hf_config_done(&hf_config_table, &w->config);
+}
+
+/* ---- ground ------------------------------------------------------------------------------------ */
+
+static int init_ground(struct hf_watchdog *w)
+{
+	struct hf_err err = {};
+	uid_t uid = 0;
+	gid_t gid = 0;
+	int r;
+
+	/* An unknown user is told by the component that needs it. */
+	(void)hf_account_resolve(w->config.component.agent.user, &uid, &gid, NULL);
+	r = hf_instance_make_dirs(&w->paths, uid, gid, &err);
+	if (r == 0)
+		r = hf_instance_lock(&w->paths, &w->lock_fd, &err);
+	if (r < 0) {
+		hf_error("%s", err.msg);
+		return r;
+	}
+	w->state_dir = open(w->paths.watchdog_state, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (w->state_dir < 0)
+		return -errno;
+	r = hf_records_open(w->state_dir, "components", &w->records);
+	if (r < 0)
+		hf_error_r(r, "open the records '%s/components'", w->paths.watchdog_state);
+	return r;
+}
+
+static void exit_ground(struct hf_watchdog *w)
+{
+	w->records = hf_records_free(w->records);
+	w->state_dir = hf_close(w->state_dir);
+	if (w->lock_fd < 0)
+		return; /* another one's */
+	if (!w->handing_over)
+		(void)unlink(w->paths.watchdog_pid);
+	w->lock_fd = hf_close(w->lock_fd);
+}
+
+/* The components lie beside us; opened as root, so that nobody needs to reach them by path. */
+static int init_bin_dir(struct hf_watchdog *w)
+{
+	char path[PATH_MAX], *slash;
+	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
+
+	if (n < 0)
+		return hf_error_r(-errno, "read /proc/self/exe");
+	path[n] = 0;
+	slash = strrchr(path, '/');
+	if (slash)
+		*slash = 0;
+	w->bin_dir = open(*path ? path : "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (w->bin_dir < 0)
+		return hf_error_r(-errno, "open '%s'", path);
+	return 0;
+}
+
+static void exit_bin_dir(struct hf_watchdog *w)
+{
+	w->bin_dir = hf_close(w->bin_dir);
+}
+
+static int init_cgroup(struct hf_watchdog *w)
+{
+	const char *why;
+
+	w->cgroup_base = hf_cgroup_open_base(w->paths.instance, &why);
+	if (w->cgroup_base < 0) {
+		hf_notice("components get no cgroup of their own: %s", why);
+		w->cgroup_base = -1;
+	}
+	return 0;
+}
+
+static void exit_cgroup(struct hf_watchdog *w)
+{
+	if (w->cgroup_base < 0)
+		return;
+	if (w->stopping) {
+		for (size_t i = 0; i < HF_ARRAY_SIZE(specs); i++)
+			hf_cgroup_remove(w->cgroup_base, specs[i].name);
+		hf_cgroup_remove_base(w->paths.instance);
+	}
+	w->cgroup_base = hf_close(w->cgroup_base);
+}
+
+/* ---- loop -------------------------------------------------------------------------------------- */
+
+static int on_signal(sd_event_source *source, const struct signalfd_siginfo *si, void *userdata)
+{
+	struct hf_watchdog *w = userdata;
+	struct hf_err err = {};
+
+	(void)source;
+	switch (si->ssi_signo) {
+	case SIGTERM:
+	case SIGINT:
+		hf_watchdog_stop(w, si->ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
+		break;
+	case SIGHUP:
+		(void)hf_watchdog_reload(w, &err); /* it has told */
+		break;
+	case SIGUSR1:
+		hf_notice("handing over to another watchdog");
+		w->handing_over = true;
+		return sd_event_exit(w->event, 0);
+	}
+	return 0;
+}
+
+static int init_loop(struct hf_watchdog *w)
+{
+	static const int signals[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1};
+	int r;
+
+	r = sd_event_default(&w->event);
+	for (size_t i = 0; r >= 0 && i < HF_ARRAY_SIZE(signals); i++)
+		r = sd_event_add_signal(w->event, NULL, signals[i], on_signal, w);
+	if (r >= 0)
+		r = sd_event_set_watchdog(w->event, true);
+	return r < 0 ? hf_error_r(r, "make the loop") : 0;
+}
+
+static void exit_loop(struct hf_watchdog *w)
+{
+	w->event = sd_event_unref(w->event);
+}
+
+/* ---- kernel ------------------------------------------------------------------------------------ */
+
+/* Only events of our own network namespace, where the configuration says so. */
+static void filter_netns(struct hf_watchdog *w)
+{
+	struct hf_policy policy;
+	struct stat st;
+	int r;
+
+	hf_kernel_default_policy(&policy);
+	policy.flags |= HF_POLICY_F_NETNS_ONLY;
+	r = stat("/proc/self/ns/net", &st) < 0 ? -errno : 0;
+	if (r == 0)
+		r = hf_kernel_filter_netns(w->kernel, (uint32_t)st.st_ino, true);
+	if (r == 0)
+		r = hf_kernel_set_policy(w->kernel, &policy);
+	if (r < 0 && r != -ENOSYS)
+		hf_warn_r(r, "limit kernel events to the own network namespace, ignoring");
+}
+
+static int init_kernel(struct hf_watchdog *w)
+{
+	const struct hf_kernel_options options = {
+		.instance = w->paths.instance,
+		.urgent_bytes = (uint32_t)w->config.kernel.urgent_ring_bytes,
+		.bulk_bytes = (uint32_t)w->config.kernel.bulk_ring_bytes,
+		.mode = w->config.kernel.mode == HF_CONFIG_KERNEL_OFF ? HF_KERNEL_OFF
+								      : HF_KERNEL_AUTO,
+	};
+	int r = hf_kernel_open(&options, &w->kernel);
+
+	if (r < 0)
+		return hf_error_r(r, "load the kernel programs");
+	if (w->config.kernel.netns == HF_CONFIG_NETNS_OWN)
+		filter_netns(w);
+	return 0;
+}
+
+static void exit_kernel(struct hf_watchdog *w)
+{
+	if (w->stopping && w->kernel) {
+		int r = hf_kernel_unpin(w->kernel);
+
+		if (r < 0 && r != -ENOSYS)
+			hf_warn_r(r, "unpin the kernel programs, ignoring");
+	}
+	w->kernel = hf_kernel_free(w->kernel);
+}
+
+/* ---- sockets and components --------------------------------------------------------------------- */
+
+static int init_server(struct hf_watchdog *w)
+{
+	int r = hf_server_new(w, &w->server);
+
+	return r < 0 ? hf_error_r(r, "listen at '%s'", w->paths.supervise_sock) : 0;
+}
+
+static void exit_server(struct hf_watchdog *w)
+{
+	w->server = hf_server_free(w->server);
+}
+
+static int init_components(struct hf_watchdog *w)
+{
+	for (size_t i = 0; i < HF_ARRAY_SIZE(specs); i++) {
+		int r = hf_component_new(w, &specs[i], &w->component[w->components]);
+
+		if (r < 0)
+			return hf_error_r(r, "set up component '%s'", specs[i].name);
+		w->components++;
+	}
+	for (size_t i = 0; i < w->components; i++)
+		hf_component_begin(w->component[i]);
+	return 0;
+}
+
+static void exit_components(struct hf_watchdog *w)
+{
+	while (w->components > 0) {
+		w->components--;
+		w->component[w->components] = hf_component_free(w->component[w->components]);
+	}
+}
+
+/* Without the bus people see nothing, but components are still watched: not fatal. */
+static int init_bus(struct hf_watchdog *w)
+{
+	int r = hf_bus_new(w, &w->bus);
+
+	if (r < 0)
+		hf_error_r(r, "open the bus at '%s', going on without", w->paths.watchdog_sock);
+	return 0;
+}
+
+static void exit_bus(struct hf_watchdog *w)
+{
+	w->bus = hf_bus_free(w->bus);
+}
+
+/* ---- the start table: undone in reverse, as far as it had come ------------------------------------ */
+
+static const struct {
+	const char *name;
+	int (*init)(struct hf_watchdog *w);
+	void (*exit)(struct hf_watchdog *w);
+} steps[] = {
+	{"configuration", init_config, exit_config},
+	{"ground", init_ground, exit_ground},
+	{"bin", init_bin_dir, exit_bin_dir},
+	{"cgroup", init_cgroup, exit_cgroup},
+	{"loop", init_loop, exit_loop},
+	{"kernel", init_kernel, exit_kernel},
+	{"server", init_server, exit_server},
+	{"components", init_components, exit_components},
+	{"bus", init_bus, exit_bus},
+};
+
+struct hf_component *hf_watchdog_find(const struct hf_watchdog *w, const char *name)
+{
+	for (size_t i = 0; i < w->components; i++)
+		if (hf_streq(hf_component_name(w->component[i]), name))
+			return w->component[i];
+	return NULL;
+}
+
+void hf_watchdog_component_stopped(struct hf_watchdog *w)
+{
+	if (!w->stopping)
+		return;
+	for (size_t i = 0; i < w->components; i++)
+		if (!hf_component_stopped(w->component[i]))
+			return;
+	hf_info("everything is stopped");
+	(void)sd_event_exit(w->event, 0);
+}
+
+void hf_watchdog_stop(struct hf_watchdog *w, const char *reason)
+{
+	if (w->stopping)
+		return;
+	w->stopping = true;
+	hf_notice("stopping: %s", reason);
+	(void)sd_notify(0, "STOPPING=1");
+	for (size_t i = 0; i < w->components; i++)
+		hf_component_request(w->component[i], HF_INPUT_STOP, reason);
+	hf_watchdog_component_stopped(w);
+}
+
+static void block_signals(void)
+{
+	sigset_t set;
+
+	/* Before any thread: every one inherits it, so that only the loop takes them. */
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGTERM);
+	(void)sigaddset(&set, SIGINT);
+	(void)sigaddset(&set, SIGHUP);
+	(void)sigaddset(&set, SIGUSR1);
+	(void)sigprocmask(SIG_BLOCK, &set, NULL);
+	(void)signal(SIGPIPE, SIG_IGN);
+}
+
+static int run(struct hf_watchdog *w)
+{
+	size_t started = 0;
+	int r = 0;
+
+	for (; started < HF_ARRAY_SIZE(steps); started++) {
+		r = steps[started].init(w);
+		if (r < 0) {
+			hf_error_r(r, "start '%s'", steps[started].name);
+			/* What the failed step had made is its own exit's to undo. */
+			started++;
+			break;
+		}
+	}
+	if (r == 0) {
+		(void)sd_notifyf(0, "READY=1\nSTATUS=watching %zu component(s), kernel_assist %s",
+				 w->components, hf_kernel_assist_name(hf_kernel_assist(w->kernel)));
+		hf_notice("holdfast-watchdog %s watches %zu component(s), kernel_assist %s",
+			  HF_VERSION, w->components,
+			  hf_kernel_assist_name(hf_kernel_assist(w->kernel)));
+		r = sd_event_loop(w->event);
+		if (r < 0)
+			hf_error_r(r, "loop");
+	}
+	while (started-- > 0)
+		steps[started].exit(w);
+	return r;
+}
+
+static void usage(FILE *f)
+{
+	(void)fprintf(f, "Usage: holdfast-watchdog [--dir DIR]\n"
+			 "\n"
+			 "Starts, watches and restarts the components of Holdfast. Started by\n"
+			 "holdfast-launch.\n"
+			 "\n"
+			 "  --dir DIR   the instance in DIR instead of the installed one\n"
+			 "  --version   print the version\n"
+			 "  --help      print this\n");
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"dir", required_argument, NULL, 'd'},
+		{"version", no_argument, NULL, 'V'},
+		{"help", no_argument, NULL, 'h'},
+		{},
+	};
+	static struct hf_watchdog w = {
+		.lock_fd = -1, .bin_dir = -1, .state_dir = -1, .cgroup_base = -1};
+	const char *dir = NULL;
+	int opt, r;
+
+	hf_log_init("holdfast-watchdog");
+	/* Executed by descriptor, older kernels name us by its number. */
+	(void)prctl(PR_SET_NAME, "holdfast-watchd");
+	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (opt) {
+		case 'd':
+			dir = optarg;
+			break;
+		case 'V':
+			(void)printf("holdfast-watchdog %s\n", HF_VERSION);
+			return EXIT_SUCCESS;
+		case 'h':
+			usage(stdout);
+			return EXIT_SUCCESS;
+		default:
+			usage(stderr);
+			return HF_EXIT_CODE_PERMANENT;
+		}
+	}
+	if (optind != argc) {
+		usage(stderr);
+		return HF_EXIT_CODE_PERMANENT;
+	}
+	if (geteuid() != 0) {
+		hf_error("holdfast-watchdog must be started as root");
+		return HF_EXIT_CODE_PERMANENT;
+	}
+	r = hf_paths_init(dir, &w.paths);
+	if (r < 0) {
+		hf_error_r(r, "change into '%s'", dir);
+		return HF_EXIT_CODE_PERMANENT;
+	}
+	block_signals();
+	w.started_ns = hf_now_monotonic_ns();
+	r = run(&w);
+	if (r == -EBUSY)
+		return HF_EXIT_CODE_PERMANENT;
+	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}

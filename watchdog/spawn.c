@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fork and exec of a component.
+ *
+ * I1. Between clone and exec the child calls only raw system calls and pure functions: other
+ *     threads (nng's) may have held any lock of libc. glibc's setresuid() would even signal
+ *     threads that do not exist in the child.
+ * I2. The first failing step ends the child before exec: nothing runs with more rights than meant.
+ *     Only the cgroup, the OOM score and limits above our own may fail without that.
+ */
+#include "watchdog/spawn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/fd.h"
+
+/* Newer kernels have more capabilities than our headers know; the kernel says EINVAL at its end. */
+#define CAP_END 64
+
+/* Steps of the child, in order; what it reports is the number and an errno. */
+enum step {
+	STEP_SESSION,
+	STEP_STDIO,
+	STEP_DESCRIPTORS,
+	STEP_BOUNDING,
+	STEP_GROUPS,
+	STEP_GID,
+	STEP_UID,
+	STEP_CAPABILITIES,
+	STEP_NO_NEW_PRIVS,
+	STEP_SIGNALS,
+	STEP_EXEC,
+	_STEP_MAX,
+};
+
+static const char *const step_names[] = {
+	[STEP_SESSION] = "setsid",
+	[STEP_STDIO] = "open /dev/null",
+	[STEP_DESCRIPTORS] = "close descriptors",
+	[STEP_BOUNDING] = "drop the bounding set",
+	[STEP_GROUPS] = "setgroups",
+	[STEP_GID] = "setresgid",
+	[STEP_UID] = "setresuid",
+	[STEP_CAPABILITIES] = "drop capabilities",
+	[STEP_NO_NEW_PRIVS] = "no_new_privs",
+	[STEP_SIGNALS] = "reset signals",
+	[STEP_EXEC] = "exec",
+};
+_Static_assert(HF_ARRAY_SIZE(step_names) == _STEP_MAX, "every step has a name");
+
+struct failure {
+	int step;
+	int error;
+};
+
+static int close_others(void)
+{
+	struct rlimit limit;
+	int end = 4096;
+
+	/* All of ours are close-on-exec already; this is for what a library forgot. */
+	if (syscall(SYS_close_range, 3u, ~0u, CLOSE_RANGE_CLOEXEC) == 0)
+		return 0;
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < (rlim_t)end)
+		end = (int)limit.rlim_cur;
+	for (int fd = 3; fd < end; fd++) {
+		int flags = fcntl(fd, F_GETFD);
+
+		if (flags >= 0 && fcntl(fd, F_SETFD, flags | FD_CLOEXEC) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int set_stdio(int stderr_fd)
+{
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	if (null < 0)
+		return -1;
+	if (dup2(null, STDIN_FILENO) < 0 || dup2(stderr_fd, STDOUT_FILENO) < 0 ||
+	    dup2(stderr_fd, STDERR_FILENO) < 0)
+		return -1;
+	return 0;
+}
+
+static int drop_bounding(void)
+{
+	(void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+	for (unsigned long cap = 0; cap < CAP_END; cap++)
+		if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
+			return errno == EINVAL && cap > 0 ? 0 : -1;
+	return 0;
+}
+
+static int drop_capabilities(void)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {};
+
+	return (int)syscall(SYS_capset, &header, data);
+}
+
+static int reset_signals(void)
+{
+	struct sigaction dfl = {.sa_handler = SIG_DFL};
+	sigset_t none;
+
+	/* exec resets handlers, but keeps what is ignored and what is blocked. */
+	for (int sig = 1; sig < NSIG; sig++)
+		(void)sigaction(sig, &dfl, NULL); /* KILL, STOP and libc's own two refuse */
+	(void)sigemptyset(&none);
+	return (int)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, NSIG / 8);
+}
+
+static void set_limits(const struct hf_spawn *s)
+{
+	/* A core would hold the agent's key; descriptors and threads: ten times what it needs. */
+	static const struct {
+		int resource;
+		rlim_t value;
+	} limits[] = {
+		{RLIMIT_CORE, 0},
+		{RLIMIT_NOFILE, 1024},
+		{RLIMIT_NPROC, 512},
+	};
+	char text[8];
+	int n = 0, v = s->oom_score_adj, fd;
+
+	for (size_t i = 0; i < HF_ARRAY_SIZE(limits); i++) {
+		const struct rlimit r = {limits[i].value, limits[i].value};
+
+		(void)setrlimit((__rlimit_resource_t)limits[i].resource, &r);
+	}
+	if (v < 0) {
+		text[n++] = '-';
+		v = -v;
+	}
+	for (int digit = 1000; digit; digit /= 10)
+		text[n++] = (char)('0' + v / digit % 10);
+	fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+	if (fd >= 0)
+		(void)!write(fd, text, (size_t)n); /* lower than ours needs CAP_SYS_RESOURCE */
+}
+
+_Noreturn static void fail(int report_fd, enum step step)
+{
+	const struct failure f = {.step = (int)step, .error = errno};
+
+	(void)!write(report_fd, &f, sizeof(f));
+	_exit(127);
+}
+
+_Noreturn static void child(const struct hf_spawn *s, int report_fd)
+{
+	if (syscall(SYS_setsid) < 0)
+		fail(report_fd, STEP_SESSION);
+	set_limits(s);
+	if (set_stdio(s->stderr_fd) < 0)
+		fail(report_fd, STEP_STDIO);
+	if (close_others() < 0)
+		fail(report_fd, STEP_DESCRIPTORS);
+	if (drop_bounding() < 0)
+		fail(report_fd, STEP_BOUNDING);
+	if (syscall(SYS_setgroups, 0, NULL) < 0)
+		fail(report_fd, STEP_GROUPS);
+	if (syscall(SYS_setresgid, s->gid, s->gid, s->gid) < 0)
+		fail(report_fd, STEP_GID);
+	if (syscall(SYS_setresuid, s->uid, s->uid, s->uid) < 0)
+		fail(report_fd, STEP_UID);
+	if (drop_capabilities() < 0)
+		fail(report_fd, STEP_CAPABILITIES);
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		fail(report_fd, STEP_NO_NEW_PRIVS);
+	if (reset_signals() < 0)
+		fail(report_fd, STEP_SIGNALS);
+	(void)syscall(SYS_execveat, s->exe_fd, "", s->argv, s->envp, AT_EMPTY_PATH);
+	fail(report_fd, STEP_EXEC);
+}
+
+static pid_t clone_child(const struct hf_spawn *s, int *pidfd, bool *in_cgroup)
+{
+	struct clone_args args = {
+		.flags = CLONE_VFORK | CLONE_PIDFD,
+		.pidfd = (uint64_t)(uintptr_t)pidfd,
+		.exit_signal = SIGCHLD,
+	};
+	pid_t pid;
+
+	*in_cgroup = false;
+	if (s->cgroup_dir >= 0) {
+		args.flags |= CLONE_INTO_CGROUP;
+		args.cgroup = (uint64_t)s->cgroup_dir;
+		/* Said before, since the child sees its own copy of it. */
+		*in_cgroup = true;
+		pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+		if (pid >= 0)
+			return pid;
+		*in_cgroup = false;
+		args.flags &= ~(uint64_t)CLONE_INTO_CGROUP;
+		args.cgroup = 0;
+	}
+	pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+	if (pid >= 0 || (errno != ENOSYS && errno != EPERM && errno != EINVAL))
+		return pid;
+	/* Seccomp profiles of old container runtimes refuse clone3. */
+	*pidfd = -1;
+	return (pid_t)syscall(SYS_clone, CLONE_VFORK | SIGCHLD, NULL, NULL, NULL, NULL);
+}
+
+int hf_spawn(const struct hf_spawn *s, struct hf_spawned *ret, const char **ret_step)
+{
+	_cleanup_close_ int report_read = -1, report_write = -1, pidfd = -1;
+	struct hf_spawned out = {};
+	struct failure failure;
+	sigset_t all, before;
+	int pipe_fd[2];
+	ssize_t n;
+
+	*ret_step = "clone";
+	if (s->uid == 0 || s->gid == 0)
+		return -EINVAL;
+	if (pipe2(pipe_fd, O_CLOEXEC) < 0)
+		return -errno;
+	report_read = pipe_fd[0];
+	report_write = pipe_fd[1];
+
+	/* No signal of ours may be handled in the child before it reset them. */
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
+	out.pid = clone_child(s, &pidfd, &out.in_cgroup);
+	if (out.pid == 0)
+		child(s, report_write);
+	out.exec_ns = hf_now_boottime_ns();
+	n = -errno;
+	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (out.pid < 0)
+		return (int)n;
+
+	report_write = hf_close(report_write);
+	/* exec closed the child's end, so this never waits. */
+	n = hf_read_full(report_read, &failure, sizeof(failure));
+	if (n == (ssize_t)sizeof(failure) && failure.step < _STEP_MAX) {
+		(void)waitpid(out.pid, NULL, 0); /* it is on its way out */
+		*ret_step = step_names[failure.step];
+		return failure.error > 0 ? -failure.error : -EIO;
+	}
+	if (pidfd < 0)
+		pidfd = (int)syscall(SYS_pidfd_open, out.pid, 0);
+	out.pidfd = TAKE_FD(pidfd);
+	*ret = out;
+	return 0;
+}

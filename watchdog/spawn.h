@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Starts a component's process with nothing it does not need: own session, own cgroup, own user,
+ * no groups, no capability (bounding and ambient sets included), no new privileges, limits, stdin
+ * from /dev/null, stdout and stderr to the given descriptor, every other descriptor closed.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct hf_spawn {
+	int exe_fd;        /* what to execute; not a script, since it is close-on-exec */
+	const char *name;  /* of the process, for argv[0] and messages */
+	char *const *argv; /* NULL-terminated, argv[0] included */
+	char *const *envp;
+	uid_t uid; /* not 0: a component never is root */
+	gid_t gid;
+	int stderr_fd;
+	int cgroup_dir;    /* -1: none */
+	int oom_score_adj; /* set if the host lets us */
+};
+
+struct hf_spawned {
+	pid_t pid;
+	int pidfd; /* owned by the caller; -1 before Linux 5.3 */
+	bool in_cgroup;
+	uint64_t exec_ns; /* CLOCK_BOOTTIME when the new program had been executed */
+};
+
+/*
+ * Returns when the program was executed, or -errno: of what failed in the child, whose name is then
+ * in *ret_step ("exec", "setresuid" …). The calling thread waits for the exec (CLONE_VFORK), about
+ * a millisecond. -EINVAL for uid 0.
+ */
+int hf_spawn(const struct hf_spawn *s, struct hf_spawned *ret, const char **ret_step);
