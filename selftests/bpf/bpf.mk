@@ -27,5 +27,5 @@ $(O)/test/behave: $(O)/obj/selftests/behave/main.o $(BEHAVE_OBJ)
 # 77 is a skip of the whole program, with its reason printed.
 .PHONY: bpftest
 bpftest: $(BPF_TEST_BIN) $(O)/test/behave ## run the BPF tests on the running kernel, as root
-	$(Q)r=0; for t in $(foreach t,$(BPF_TEST_BIN),$(if $(findstring $(T),$(notdir $(t))),$(t))); do \
+	$(Q)r=0; for t in $(foreach t,$(BPF_TEST_BIN),$(if $(or $(if $(T),,all),$(findstring $(T),$(notdir $(t)))),$(t))); do \
 		echo "== $${t#$(O)/test/}"; timeout -k 5 120 $$t || { c=$$?; [ $$c = 77 ] || r=1; }; done; exit $$r
