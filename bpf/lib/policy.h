@@ -56,7 +56,7 @@ static __always_inline bool hf_policy_wants(const struct hf_policy *p, __u32 kin
 
 /*
  * A token bucket held as one time: full_at_ns is when it would be full again. An event moves it by
- * one interval and passes while it is less than burst intervals ahead. Two CPUs may race for the
+ * one interval and passes if it is then at most burst intervals ahead. Two CPUs may race for the
  * last token; then both get it, which bounds the error to one token per CPU.
  */
 static __always_inline bool hf_bucket_take(struct hf_bucket *b, const struct hf_policy *p,
@@ -67,7 +67,7 @@ static __always_inline bool hf_bucket_take(struct hf_bucket *b, const struct hf_
 
 	if (full_at < now)
 		full_at = now;
-	if (full_at - now >= interval * p->bucket_burst)
+	if (full_at - now + interval > interval * p->bucket_burst)
 		return false;
 	b->full_at_ns = full_at + interval;
 	return true;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "harness.h"
 
+#include <dirent.h>
 #include <net/if.h>
 #include <poll.h>
 #include <sched.h>
@@ -13,6 +14,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "selftests/behave/behave.h"
+#include "watchdog/kernel_pins.h"
 
 #define DEADLINE_NS (10 * HF_NS_PER_S)
 /* How long an event too many may take: softirq work of what has ended is done long before. */
@@ -26,7 +28,9 @@ const char *kt_instance(void)
 {
 	static char name[32];
 
-	(void)hf_strf(name, sizeof(name), "test-%d", getpid());
+	/* Once: a forked child means its parent's. */
+	if (!name[0])
+		(void)hf_strf(name, sizeof(name), "test-%d", getpid());
 	return name;
 }
 
@@ -360,7 +364,8 @@ const struct hf_conn_event *kt_conn(const struct kt *t, uint32_t kind, uint16_t 
 	for (i = 0; i < t->n_events; i++) {
 		const struct hf_conn_event *e = &t->events[i].conn;
 
-		if (e->header.kind != kind || e->conn.local_port != local_port)
+		if (e->header.kind != kind || e->conn.local_port != local_port ||
+		    (e->header.flags & HF_EVENT_F_NO_SOCKET))
 			continue;
 		if (found)
 			fail_msg("two events of kind %s", hf_event_kind_name(kind));
@@ -472,6 +477,28 @@ static void print_programs(void)
 	(void)hf_kernel_free(k);
 }
 
+/* Pins outlive who made them, and so a test that was killed. */
+static void remove_dead_pins(void)
+{
+	DIR *root = opendir(KT_PIN_ROOT);
+	char path[HF_PINS_PATH_MAX - 8];
+	struct dirent *e;
+
+	while (root && (e = readdir(root))) {
+		struct hf_pins p = {0};
+		int pid = 0;
+
+		if (sscanf(e->d_name, "test-%d", &pid) != 1 || kill(pid, 0) == 0)
+			continue;
+		(void)hf_strf(path, sizeof(path), "%s/test-%d", KT_PIN_ROOT, pid);
+		(void)snprintf(p.instance, sizeof(p.instance), "%s", path);
+		(void)snprintf(p.final, sizeof(p.final), "%s/none", path);
+		(void)hf_pins_remove_all(&p);
+	}
+	if (root)
+		(void)closedir(root);
+}
+
 /* What a test that failed in its setup left behind. */
 static void remove_pins(void)
 {
@@ -502,6 +529,7 @@ int kt_main(int argc, char **argv, const char *file, const struct CMUnitTest *te
 		(void)printf("SKIP cannot have a network namespace: %s\n", strerror(errno));
 		return HF_TEST_SKIPPED;
 	}
+	remove_dead_pins();
 	print_programs();
 	failed = hf_run_tests_(file, tests, n);
 	remove_pins();

@@ -84,7 +84,7 @@ void kt_collect(struct kt *t, size_t n);
 void kt_drain(struct kt *t);
 /* The one event of this kind; fails the test unless there is exactly one. */
 const union hf_event_any *kt_only(const struct kt *t, uint32_t kind);
-/* The only event of the kind whose local port is this. */
+/* The only event of the kind, of a socket, whose local port is this. */
 const struct hf_conn_event *kt_conn(const struct kt *t, uint32_t kind, uint16_t local_port);
 /* The only proc.exit of the process. */
 const struct hf_exit_event *kt_exit(const struct kt *t, uint64_t pid);
