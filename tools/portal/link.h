@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The OpAMP session, seen by its parts: ws_opamp.c, enroll.c, telemetry.c. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "opamp.pb-c.h"
+#include "session.pb-c.h"
+#include "tools/portal/registry.h"
+#include "tools/portal/token.h"
+
+#define HF_LINK_STREAMS_MAX 16u /* streams an agent may announce; it has two */
+
+struct hf_conn;
+struct hf_portal;
+
+enum hf_link_credential {
+	HF_CREDENTIAL_CERTIFICATE,
+	HF_CREDENTIAL_HEADER, /* its own hfa_ header */
+	HF_CREDENTIAL_TOKEN,  /* an enrolment token */
+};
+
+enum hf_link_state {
+	HF_LINK_NEW,       /* upgraded, no message yet */
+	HF_LINK_ENROLLING, /* the first message came, the database decides */
+	HF_LINK_LIVE,      /* registered */
+	HF_LINK_CLOSING,   /* a close frame is out, or the connection ended */
+};
+
+struct hf_link {
+	unsigned magic;
+	struct hf_portal *portal;
+	struct hf_conn *conn; /* referenced; NULL once it ended */
+	enum hf_link_state state;
+	enum hf_link_credential credential;
+	uint8_t credential_id[HF_ID_SIZE]; /* endpoint of a certificate or header */
+	char token_id[17];
+	struct hf_secret secret; /* of the token: proved again in the transaction */
+	uint64_t cert_expires_ns;
+	uint8_t uid[HF_ID_SIZE];
+	bool has_uid, has_hello, offered_heartbeat, goodbye;
+	uint64_t capabilities;
+	uint64_t epoch;         /* of its Hello; 0: none */
+	struct hf_endpoint *ep; /* while LIVE; NULL after the endpoint was deleted */
+	unsigned jobs;          /* writer jobs that will call back */
+	struct hf_stream_row first_unacked[HF_LINK_STREAMS_MAX]; /* acked is first_unacked here */
+	size_t n_streams;
+	uint64_t renewed_ns;
+	const char *lost_reason; /* set before we cut it ourselves */
+};
+
+/* OpAMP capability bits (specification, AgentCapabilities and ServerCapabilities). */
+#define HF_OPAMP_ACCEPTS_CONNECTION_SETTINGS 0x100u
+#define HF_OPAMP_REPORTS_HEARTBEAT           0x2000u
+#define HF_OPAMP_SERVER_CAPABILITIES         (0x1u | 0x4u | 0x20u | 0x40u)
+#define HF_OPAMP_REPORT_FULL_STATE           0x1u
+
+void hf_link_ref_job(struct hf_link *l);
+/* Frees the link when its connection ended and this was the last job. */
+void hf_link_unref_job(struct hf_link *l);
+
+/* Sends m with the link's instance uid and our capabilities filled in. */
+void hf_link_send(struct hf_link *l, Opamp__ServerToAgent *m);
+void hf_link_send_custom(struct hf_link *l, const char *capability, const char *type,
+			 ProtobufCMessage *body);
+/* ServerErrorResponse, then a close frame: both name the reason. */
+void hf_link_refuse(struct hf_link *l, Opamp__ServerErrorResponseType type, uint16_t code,
+		    const char *reason);
+
+/* Makes the link speak for ep: registers it and answers the first message. */
+void hf_link_go_live(struct hf_link *l, struct hf_endpoint *ep, Opamp__AgentToServer *m,
+		     Session__Hello *hello, Opamp__ConnectionSettingsOffers *offers);
+/* Copies what the description says into the row; true if something changed. */
+bool hf_link_describe(struct hf_endpoint_row *row, const Opamp__AgentToServer *m,
+		      const Session__Hello *hello);
+
+/* ---- enroll.c ------------------------------------------------------------------------------- */
+/* First message of a connection with a token. Consumes m and hello. */
+void hf_enroll_start(struct hf_link *l, Opamp__AgentToServer *m, Session__Hello *hello);
+/* A live endpoint asks for a (new) certificate. */
+void hf_enroll_renew(struct hf_link *l, const ProtobufCBinaryData *csr);
+
+/* ---- telemetry.c ---------------------------------------------------------------------------- */
+/* Consumes b. */
+void hf_telemetry_batch(struct hf_link *l, Session__TelemetryBatch *b);
+void hf_telemetry_outage(struct hf_link *l, const Opamp__CustomMessage *cm);
