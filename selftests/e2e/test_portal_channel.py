@@ -1,0 +1,420 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The portal's side of the channel: admission, enrolment, registration, presence, telemetry."""
+
+import concurrent.futures
+import time
+
+from harness import InstanceTest, main, wait_for
+from rawclient import Closed, Endpoint, Identity, Refused, WebSocket, first, message, parse, SESSION
+
+
+class PortalChannel(InstanceTest):
+    def setUp(self):
+        super().setUp()
+        self.start_portal()
+
+    def token(self, **kw):
+        return self.i.create_token(**kw)["token"]
+
+    def status(self, ep):
+        return self.i.api("GET", f"/endpoints/{ep.id}")
+
+    def wait_status(self, ep, status, deadline_s=5):
+        return wait_for(lambda: (s := self.status(ep)) and s["status"] == status and s, deadline_s, f"status {status}")
+
+    def refused(self, cause, status, **kw):
+        with self.assertRaises(Refused) as r:
+            WebSocket(self.i, **kw)
+        self.assertEqual((r.exception.cause, r.exception.status), (cause, status))
+
+    def closed(self, ep):
+        with self.assertRaises(Closed) as c:
+            while True:
+                ep.receive()
+        return c.exception.code, c.exception.reason
+
+    # ---- enrolment
+
+    def test_a_token_enrols_and_the_certificate_brings_the_endpoint_online(self):
+        ep = Endpoint(self.i, hostname="web-1").online(self.token())
+        self.assertEqual(ep.authorization, "authorized")
+        s = self.wait_status(ep, "online")
+        self.assertEqual((s["name"], s["authorized"], s["authorization"]), ("web-1", True, "authorized"))
+        self.assertEqual((s["version"], s["os"], s["arch"], s["kernel_assist"]), ("9.9.9", "linux", "amd64", "ebpf"))
+        self.assertEqual(s["epoch"], 2)
+        self.assertLess(abs(s["clock_offset_ms"]), 2000)
+        self.assertIsNotNone(s["cert_expires"])
+        self.assertEqual(first(ep.welcome, 4), 20)
+
+    def test_a_token_without_pre_authorization_leaves_the_endpoint_pending_until_approved(self):
+        ep = Endpoint(self.i).online(self.token(pre_authorize=False))
+        self.assertEqual(ep.authorization, "pending")
+        self.assertEqual(self.status(ep)["status"], "pending")
+        self.assertFalse(self.status(ep)["authorized"])
+        self.i.api("POST", f"/endpoints/{ep.id}/authorize")
+        self.assertEqual(first(ep.wait_custom("heartbeat_ack"), 4), b"authorized")
+        self.assertEqual(self.status(ep)["status"], "online")
+        self.i.api("POST", f"/endpoints/{ep.id}/suspend")
+        self.assertEqual(first(ep.wait_custom("heartbeat_ack"), 4), b"suspended")
+        self.assertEqual(self.status(ep)["status"], "suspended")
+
+    def test_a_revoked_endpoint_is_closed_and_stays_out(self):
+        ep = Endpoint(self.i).online(self.token())
+        self.i.api("POST", f"/endpoints/{ep.id}/revoke")
+        self.assertEqual(self.closed(ep), (1008, "revoked"))
+        self.refused("revoked", 403, identity=ep.identity)
+        self.assertEqual(self.status(ep)["status"], "revoked")
+        self.assertEqual(self.i.request("POST", f"/api/v1/endpoints/{ep.id}/authorize")[0], 409)
+
+    def test_a_deleted_endpoint_is_gone_and_stays_out(self):
+        ep = Endpoint(self.i).online(self.token())
+        self.assertEqual(self.i.request("DELETE", f"/api/v1/endpoints/{ep.id}")[0], 204)
+        self.assertEqual(self.closed(ep), (1008, "revoked"))
+        self.refused("revoked", 403, identity=ep.identity)
+        self.assertEqual(self.i.endpoints(), [])
+
+    def test_each_token_failure_has_its_own_code(self):
+        self.refused("not_authorized", 401)
+        self.refused("token_unknown", 401, token="nonsense")
+        self.refused("token_unknown", 401, token="hfe_0123456789abcdef_" + "0" * 64)
+        self.refused("token_unknown", 401, token=self.i.admin_token())
+        t = self.i.create_token(ttl_s=1)
+        wait_for(lambda: time.time() > 0 and self.i.api("GET", "/tokens")["items"][0]["state"] == "expired", 5, "expiry")
+        self.refused("token_expired", 403, token=t["token"])
+        t = self.i.create_token()
+        self.i.request("DELETE", f"/api/v1/tokens/{t['id']}")
+        self.refused("token_revoked", 403, token=t["token"])
+        t = self.i.create_token(max_uses=1)
+        Endpoint(self.i).online(t["token"])
+        wait_for(lambda: self.refusal(t["token"]) == "token_exhausted", 5, "token_exhausted")
+
+    def refusal(self, token):
+        try:
+            WebSocket(self.i, token=token).close()
+        except Refused as r:
+            return r.cause
+        return None
+
+    def test_racing_redeems_of_one_use_make_one_endpoint(self):
+        token = self.token(max_uses=1)
+
+        def redeem(n):
+            ep = Endpoint(self.i, hostname=f"racer-{n}")
+            try:
+                ep.enroll(token)
+                return "enrolled"
+            except Refused as r:
+                return r.cause
+            except Closed as c:
+                return c.reason
+            except AttributeError:  # an error response instead of an offer
+                return self.closed(ep)[1]
+            except TypeError:
+                return self.closed(ep)[1]
+
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            results = sorted(pool.map(redeem, range(8)))
+        self.assertEqual(results.count("enrolled"), 1, results)
+        self.assertEqual(results.count("token_exhausted"), 7, results)
+        self.assertEqual(len(self.i.endpoints()), 1)
+        self.assertEqual(self.i.api("GET", "/tokens")["items"][0]["used"], 1)
+
+    def test_the_same_key_again_is_the_same_endpoint_and_uses_nothing(self):
+        token = self.token(max_uses=1)
+        ep = Endpoint(self.i)
+        ep.enroll(token)
+        before = ep.id
+        ep.close()
+        ep.identity.certificate = None  # the answer got lost: it asks again
+        ep.enroll(token)
+        self.assertEqual(ep.id, before)
+        self.assertEqual(self.i.api("GET", "/tokens")["items"][0]["used"], 1)
+        self.assertEqual(len(self.i.endpoints()), 1)
+
+    def test_expiry_of_its_token_does_not_touch_an_enrolled_endpoint(self):
+        t = self.i.create_token(ttl_s=1)
+        ep = Endpoint(self.i).online(t["token"])
+        wait_for(lambda: self.i.api("GET", "/tokens")["items"][0]["state"] == "expired", 5, "expiry")
+        ep.close()
+        ep.open()
+        self.assertEqual(ep.authorization, "authorized")
+
+    def test_a_request_that_is_not_p256_or_not_signed_is_refused(self):
+        token = self.token(max_uses=5)
+        other = Identity()
+        bad = other.csr()[:200] + b"AAAA" + other.csr()[204:]
+        for csr in (Identity().rsa_csr(), bad, b"-----BEGIN", b"\xff" * 9000):
+            ep = Endpoint(self.i)
+            answer = ep.open(token=token, csr=csr)
+            self.assertEqual(first(parse(first(answer, 2)), 1), 1)  # BadRequest
+            self.assertEqual(self.closed(ep)[0], 1008)
+        self.assertEqual(self.i.api("GET", "/tokens")["items"][0]["used"], 0)
+        self.assertEqual(self.i.endpoints(), [])
+
+    def test_the_certificate_carries_the_portals_identity_not_the_requests(self):
+        from cryptography import x509
+
+        ep = Endpoint(self.i)
+        answer = ep.open(token=self.token(), csr=ep.identity.csr(common_name="00000000-0000-0000-0000-000000000000"))
+        ep.take_offer(answer)
+        cert = x509.load_pem_x509_certificate(ep.identity.certificate)
+        self.assertEqual(cert.subject.rfc4514_string(), f"CN={ep.id}")
+
+    def test_another_environment_is_refused_by_name(self):
+        ep = Endpoint(self.i, environment="prod")
+        answer = ep.open(token=self.token())
+        self.assertEqual(first(parse(first(answer, 2)), 2), b"environment_mismatch")
+        self.assertEqual(self.closed(ep), (1008, "environment_mismatch"))
+        self.assertEqual(self.i.endpoints(), [])
+
+    def test_a_certificate_of_another_ca_is_refused(self):
+        import datetime
+
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes, serialization
+        from cryptography.x509.oid import NameOID
+
+        ep = Endpoint(self.i).online(self.token())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, ep.id)])
+        now = datetime.datetime.utcnow()
+        forged = Identity()
+        forged.certificate = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(forged.key.public_key())
+            .serial_number(1)
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .sign(forged.key, hashes.SHA256())
+            .public_bytes(serialization.Encoding.PEM)
+        )
+        self.refused("cert_untrusted", 403, identity=forged)
+
+    # ---- registration
+
+    def test_a_newer_connection_takes_over_and_the_old_close_does_not_unregister_it(self):
+        ep = Endpoint(self.i).online(self.token())
+        old = ep.ws
+        ep.open()
+        with self.assertRaises(Closed) as c:
+            while True:
+                old.message()
+        self.assertEqual((c.exception.code, c.exception.reason), (4001, "superseded"))
+        old.close()
+        self.assertEqual(first(ep.heartbeat(), 1), ep.epoch)
+        self.assertEqual(self.status(ep)["status"], "online")
+        self.assertEqual(first(ep.heartbeat(2), 2), 2)
+
+    def test_an_older_connection_that_arrives_late_does_not_win(self):
+        ep = Endpoint(self.i).online(self.token())
+        good, epoch = ep.ws, ep.epoch
+        ep.epoch = 0  # says 1
+        with self.assertRaises(Closed) as c:
+            ep.open()
+        self.assertEqual(c.exception.code, 4001)
+        ep.ws, ep.epoch = good, epoch
+        self.assertEqual(first(ep.heartbeat(), 1), epoch)
+
+    def test_another_machine_with_the_same_identity_is_a_clone(self):
+        ep = Endpoint(self.i).online(self.token())
+        good, epoch, machine = ep.ws, ep.epoch, ep.machine_id_hash
+        ep.machine_id_hash = b"x" * 32
+        answer = ep.open()
+        self.assertEqual(first(parse(first(answer, 2)), 2), b"clone_detected")
+        self.assertEqual(self.closed(ep), (1008, "clone_detected"))
+        ep.ws, ep.epoch, ep.machine_id_hash = good, epoch, machine
+        self.assertEqual(first(ep.heartbeat(), 1), epoch)
+        self.assertEqual(self.status(ep)["status"], "online")
+
+    def test_heartbeats_are_answered_from_the_registry(self):
+        ep = Endpoint(self.i).online(self.token())
+        ack = ep.heartbeat(7)
+        self.assertEqual((first(ack, 1), first(ack, 2), first(ack, 4)), (ep.epoch, 7, b"authorized"))
+        self.assertLess(abs(first(ack, 3) - time.time_ns()), 5e9)
+
+    # ---- leaving
+
+    def test_a_goodbye_moves_the_status_at_once(self):
+        token = self.token()
+        for reason, status in (("agent_stopped", "offline"), ("host_shutdown", "powered_off"), ("agent_update", "updating")):
+            ep = Endpoint(self.i, hostname=reason).online(token)
+            ep.goodbye(reason)
+            s = self.wait_status(ep, status, 2)
+            self.assertEqual(s["reason"], reason)
+            ep.close()
+            ep.open()
+            self.assertEqual(self.status(ep)["status"], "online")
+
+    def test_a_lost_link_is_reconnecting(self):
+        ep = Endpoint(self.i).online(self.token())
+        ep.close()
+        s = self.wait_status(ep, "reconnecting", 2)
+        self.assertIn(s["reason"], ("link_lost", "peer_reset"))
+
+    def test_disconnect_resets_the_connection_for_real(self):
+        ep = Endpoint(self.i).online(self.token())
+        r = self.i.api("POST", f"/endpoints/{ep.id}/disconnect", {"mode": "reset"})
+        self.assertTrue(r["disconnected"])
+        with self.assertRaises(ConnectionResetError):
+            while True:
+                ep.receive()
+        s = self.wait_status(ep, "reconnecting", 2)
+        self.assertEqual(s["reason"], "portal_disconnected")
+        ep.close()
+        ep.open()
+        self.i.api("POST", f"/endpoints/{ep.id}/disconnect", {"mode": "close"})
+        self.assertEqual(self.closed(ep)[0], 1012)
+        self.assertEqual([a["action"] for a in self.i.api("GET", "/audit")["items"][:2]], ["endpoint.disconnect"] * 2)
+        self.assertEqual(self.i.request("POST", f"/api/v1/endpoints/{ep.id}/disconnect", {"mode": "soft"})[0], 400)
+
+    # ---- telemetry
+
+    def test_telemetry_is_acknowledged_after_the_commit_and_stored_once(self):
+        ep = Endpoint(self.i).online(self.token())
+        now = time.time_ns()
+        events = [(now + n, "proc.exit", 100 + n) for n in range(5)]
+        ep.batch(3, 1, events)
+        self.assertEqual(first(ep.wait_custom("ack"), 2), 5)
+        ep.batch(3, 1, events)
+        self.assertEqual(first(ep.wait_custom("ack"), 2), 5)
+        ep.batch(3, 4, events[3:] + [(now + 9, "conn.reset_sent", 7)])
+        self.assertEqual(first(ep.wait_custom("ack"), 2), 6)
+        items = self.i.api("GET", f"/events?endpoint={ep.id}")["items"]
+        self.assertEqual([e["pid"] for e in items], [7, 104, 103, 102, 101, 100])
+        self.assertEqual([e["kind"] for e in items[:2]], ["conn.reset_sent", "proc.exit"])
+        self.assertEqual([e["pid"] for e in self.i.api("GET", "/events?kind=conn.")["items"]], [7])
+        page = self.i.api("GET", "/events?limit=4")
+        rest = self.i.api("GET", f"/events?limit=4&after={page['next']}")
+        self.assertEqual([e["pid"] for e in page["items"] + rest["items"]], [7, 104, 103, 102, 101, 100])
+        self.assertIsNone(rest["next"])
+
+    def test_positions_survive_kill_and_are_told_in_the_welcome(self):
+        ep = Endpoint(self.i).online(self.token())
+        ep.batch(3, 1, [(time.time_ns(), "proc.exit", 1)] * 3)
+        self.assertEqual(first(ep.wait_custom("ack"), 2), 3)
+        self.i.kill_portal()
+        self.i.start_portal()
+        ep.close()
+        ep.streams = [(3, 1, 3)]
+        ep.open()
+        self.assertEqual(parse(first(ep.welcome, 8)), {1: [3], 2: [3]})
+
+    def test_a_hole_is_not_acknowledged_and_a_gap_is(self):
+        ep = Endpoint(self.i).online(self.token())
+        one = [(time.time_ns(), "proc.exit", 1)]
+        ep.batch(9, 1, one)
+        self.assertEqual(first(ep.wait_custom("ack"), 2), 1)
+        ep.batch(9, 3, one)
+        self.assertEqual(first(ep.wait_custom("ack"), 2), 1)
+        ep.batch(9, 2, one, gaps=[(3, 10)], last_seq=10)
+        self.assertEqual(first(ep.wait_custom("ack"), 2), 10)
+
+    def test_a_malformed_batch_is_refused_and_nothing_is_stored(self):
+        ep = Endpoint(self.i).online(self.token())
+        ep.send(custom=("io.holdfast.telemetry/1", "batch", message(f1=1, f2=5, f3=2, f6=1)))
+        self.assertEqual(self.closed(ep)[0], 1007)
+        self.assertEqual(self.i.api("GET", "/events")["items"], [])
+
+    def test_telemetry_of_a_pending_endpoint_is_not_stored(self):
+        ep = Endpoint(self.i).online(self.token(pre_authorize=False))
+        ep.batch(1, 1, [(time.time_ns(), "proc.exit", 1)])
+        ep.heartbeat()
+        self.assertEqual(self.i.api("GET", "/events")["items"], [])
+
+    def test_outages_are_stored_once_and_shown_as_the_last(self):
+        ep = Endpoint(self.i).online(self.token())
+        now = time.time_ns()
+        oid = ep.outage("peer_reset", now - 4_000_000, now, detail="reset from 10.0.0.1")
+        self.assertEqual(first(ep.wait_custom("outage_ack"), 1).decode(), oid)
+        ep.outage("peer_reset", now - 4_000_000, now, outage_id=oid)
+        ep.wait_custom("outage_ack")
+        items = self.i.outages(ep.id)
+        self.assertEqual(len(items), 1)
+        self.assertEqual((items[0]["cause"], items[0]["detected_by"], items[0]["endpoint"]), ("peer_reset", "kernel", ep.id))
+        last = self.status(ep)["last_outage"]
+        self.assertEqual((last["cause"], last["detail"]), ("peer_reset", "reset from 10.0.0.1"))
+
+    # ---- plain OpAMP agents
+
+    def test_a_plain_opamp_agent_is_served(self):
+        ep = Endpoint(self.i, hostname="plain", plain=True)
+        answer = ep.open(token=self.token())
+        settings = parse(first(parse(first(answer, 4)), 2))
+        header = parse(first(parse(first(settings, 2)), 1))
+        self.assertEqual(first(header, 1), b"Authorization")
+        self.assertEqual(first(settings, 4), 20)
+        self.assertEqual(first(answer, 7) & 0x61, 0x61)
+        s = self.i.endpoint()
+        self.assertEqual((s["name"], s["status"]), ("plain", "online"))
+        # an answer to a message out of sequence asks for the whole state
+        ep.send()
+        self.assertEqual(first(ep.receive(), 6, 0), 0)
+        ep.send(sequence=77)
+        self.assertEqual(first(ep.receive(), 6, 0), 1)
+        ep.send(sequence=77)
+        self.assertEqual(first(ep.receive(), 6, 0), 0)
+        # its own header admits it again
+        ep.close()
+        own = first(header, 2).decode().removeprefix("Bearer ")
+        ep.open(token=own)
+        self.assertEqual(self.i.endpoint()["status"], "online")
+        ep.send(disconnect=True)
+        wait_for(lambda: self.i.endpoint()["status"] == "offline", 3, "offline after AgentDisconnect")
+        self.assertEqual(self.i.endpoint()["reason"], "agent_stopped")
+
+    def test_a_plain_agent_gets_a_certificate_on_request(self):
+        ep = Endpoint(self.i, plain=True)
+        ep.open(token=self.token())
+        ep.send(csr=ep.identity.csr())
+        while not (answer := ep.receive()).get(4):
+            pass
+        ep.take_offer(answer)
+        ep.close()
+        ep.open()
+        self.assertEqual(self.i.endpoint()["status"], "online")
+
+    # ---- restart
+
+    def test_a_graceful_stop_says_1012_and_exits_0(self):
+        ep = Endpoint(self.i).online(self.token())
+        import os
+        import signal
+
+        pid = self.i.pid_of("portal")
+        os.kill(pid, signal.SIGTERM)
+        self.assertEqual(self.closed(ep)[0], 1012)
+        ep.close()
+        _, status = os.waitpid(pid, 0)
+        del self.i.children["portal"]
+        self.assertEqual(os.waitstatus_to_exitcode(status), 0)
+        self.i.start_portal()
+        s = self.status(ep)
+        self.assertEqual((s["status"], s["reason"]), ("reconnecting", "portal_restarted"))
+        ep.open()
+        self.assertEqual(self.status(ep)["status"], "online")
+
+
+class OfflineTime(InstanceTest):
+    portal_env = {"AGENT_MAX_OFFLINE_TIME": "2", "TUNNEL_STATUS_CHECK_INTERVAL": "3600"}
+
+    def test_offline_after_the_environments_limit_and_not_before(self):
+        self.start_portal()
+        ep = Endpoint(self.i).online(self.i.create_token()["token"])
+        ep.close()
+        lost = time.monotonic()
+
+        def status(want):
+            return lambda: self.i.api("GET", f"/endpoints/{ep.id}")["status"] == want
+
+        wait_for(status("reconnecting"), 1, "reconnecting")
+        wait_for(status("offline"), 4, "offline")
+        took = time.monotonic() - lost
+        self.assertGreaterEqual(took, 1.9)
+        self.assertEqual(self.i.api("GET", f"/endpoints/{ep.id}")["reason"], "no_update")
+        self.assertEqual(len(self.i.endpoints("?status=offline")), 1)
+        self.assertEqual(self.i.endpoints("?status=online"), [])
+
+
+if __name__ == "__main__":
+    main()
