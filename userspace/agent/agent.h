@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The agent: owner of all parts, and what they share. agent.c starts, connects and stops them,
+ * requests.c answers the local bus. No other file sees this header.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <systemd/sd-event.h>
+
+#include "holdfast/config.h"
+#include "holdfast/paths.h"
+#include "userspace/agent/blackbox.h"
+#include "userspace/agent/bus.h"
+#include "userspace/agent/channel.h"
+#include "userspace/agent/clockwatch.h"
+#include "userspace/agent/disk.h"
+#include "userspace/agent/events.h"
+#include "userspace/agent/host.h"
+#include "userspace/agent/identity.h"
+#include "userspace/agent/netlink.h"
+#include "userspace/agent/outage.h"
+#include "userspace/agent/session.h"
+#include "userspace/agent/spool.h"
+#include "userspace/agent/supervise.h"
+#include "userspace/agent/uploader.h"
+
+#define HF_AGENT_MAGIC 0x544e4741u
+/* Component exit codes, DESIGN section 10. */
+#define HF_EXIT_PERMANENT 100
+#define HF_EXIT_TEMPORARY 111
+
+struct hf_agent {
+	unsigned magic;
+	sd_event *event;
+	struct hf_paths paths;
+	struct hf_config config;
+	char environment[40]; /* of the start: a change waits for a restart */
+	struct hf_host host;
+	struct hf_self self;
+	int state_dirfd;
+	uint64_t started_ns; /* monotonic */
+	unsigned disk_worker;
+	bool has_disk_worker;
+
+	struct hf_disk *disk;
+	struct hf_identity *identity;
+	struct hf_outages *outages;
+	struct hf_blackbox *blackbox;
+	struct hf_spool *spool;
+	sd_event_source *spool_io;
+	struct hf_otlp_resource resource;
+	struct hf_uploader *uploader;
+	struct hf_events *events;
+	struct hf_channel *channel;
+	struct hf_supervise *supervise;
+	struct hf_netlink *netlink;
+	struct hf_clockwatch *clockwatch;
+	struct hf_bus *bus;
+	sd_event_source *sigterm, *sigint, *sighup, *tick;
+
+	struct hf_bus_call *enroll_call; /* waits for the first outcome */
+	bool stopping;
+};
+
+/* Returns the process's exit code. */
+int hf_agent_run(const char *dir);
+
+/* Reads config.yml again; the old values stay on any error, which err tells. */
+int hf_agent_reload(struct hf_agent *a, struct hf_err *err);
+void hf_agent_stop(struct hf_agent *a, const char *reason);
+
+/* requests.c; userdata is the agent. */
+void hf_agent_request(struct hf_bus_call *call, const Bus__Request *m, void *userdata);
+/* The whole configuration without secrets, malloc'ed; NULL on ENOMEM. */
+char *hf_agent_config_text(void *userdata);
