@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Dialling over loopback with a resolver of this file: getaddrinfo() is replaced, so that names can
- * be slow, wrong, dead or changed. A black hole is a listener whose queue is full.
+ * be slow, wrong, dead or changed. A black hole is a listener whose queue is full. It is one file
+ * because replacing getaddrinfo() holds for a whole program.
  */
 #include "selftests/unit/test_util.h"
 
