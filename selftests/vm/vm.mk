@@ -36,3 +36,18 @@ $(O)/test/vm/probe.skel.h: $(O)/test/vm/probe.bpf.o
 $(O)/test/vm/probe: selftests/vm/probe/probe.c selftests/vm/probe/probe.h $(O)/test/vm/probe.skel.h
 	$(call msg,LINK,$@)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -I$(O)/test/vm $(LDFLAGS) -o $@ $< -lbpf
+
+# ---- the packages on Debian 12 with systemd ----------------------------------------------------
+# The upgrade is to the same sources under the next version.
+NEXT_VERSION     = $(shell echo $(VERSION) | awk -F. '{ print $$1 "." $$2 "." $$3 + 1 }')
+SYSTEMD_KERNELS ?= 6.1 5.10 6.12 sid
+VM_SYSTEMD      := selftests/vm/systemd/vm-systemd
+
+.PHONY: vm-systemd
+vm-systemd: ## install the .debs on Debian 12 with systemd, on each kernel, and break things
+	$(Q)$(MAKE) deps GROUPS="vm"
+	$(Q)$(MAKE) deb
+	$(Q)$(MAKE) deb VERSION=$(NEXT_VERSION) DEB_DIR=$(O)/deb-next
+	$(Q)mkdir -p $(O)/vm-systemd/debs && cp $(O)/deb/*.deb $(O)/deb-next/holdfast_$(NEXT_VERSION)_amd64.deb $(O)/vm-systemd/debs/
+	$(Q)$(VM_SYSTEMD) --out $(O)/vm-systemd --debs $(O)/vm-systemd/debs --version $(VERSION) \
+		--next $(NEXT_VERSION) $(SYSTEMD_KERNELS)

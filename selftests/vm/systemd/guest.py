@@ -1,0 +1,596 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-only
+"""Runs inside a systemd machine: installs the packages as an administrator would and checks facts.
+
+    guest.py                    the checks of this boot; the phase is in /var/lib/vm-phase
+    guest.py record-shutdown    asks the portal what it says of this host now, into a file
+
+The verdict goes to the second serial port, as in the initramfs machines: "@@TEST name
+pass|fail|skip seconds reason", "@@FACT name value", "@@PROG name yes|no reason", "@@RC n".
+"""
+import glob
+import http.client
+import json
+import os
+import pathlib
+import re
+import signal
+import ssl
+import subprocess
+import sys
+import time
+import traceback
+
+HERE = pathlib.Path("/opt/vm")
+PHASE = pathlib.Path("/var/lib/vm-phase")
+MEMORY = pathlib.Path("/var/lib/vm-memory.json")  # what a later phase has to know
+AT_SHUTDOWN = pathlib.Path("/var/lib/vm-at-shutdown.json")
+PORTAL_STATE = pathlib.Path("/var/lib/holdfast-portal")
+CONFIG = pathlib.Path("/etc/holdfast/config.yml")
+CA = pathlib.Path("/etc/holdfast/portal-ca.pem")
+PORT = 4320
+URL = f"wss://localhost:{PORT}/v1/opamp"
+UNIT_CGROUP = pathlib.Path("/sys/fs/cgroup/system.slice/holdfast.service")
+PINS = pathlib.Path("/sys/fs/bpf/holdfast")
+# Emulated processors: a second there is some ten of ours.
+SLOW = 60
+
+
+class Failure(Exception):
+    pass
+
+
+class Skip(Exception):
+    pass
+
+
+def require(truth, text):
+    if not truth:
+        raise Failure(text)
+
+
+def run(*argv, check=True, timeout=120, **kw):
+    r = subprocess.run(argv, stdin=None if "input" in kw else subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, **kw)
+    if check and r.returncode:
+        raise Failure(f"{' '.join(argv)}: exit {r.returncode}: {(r.stderr or r.stdout).strip()[-600:]}")
+    return r
+
+
+def wait_for(what, predicate, deadline_s=SLOW, interval_s=0.1):
+    """The value of predicate once it is true; what it raises meanwhile is remembered for the message."""
+    end, last = time.monotonic() + deadline_s, None
+    while True:
+        try:
+            value = predicate()
+            if value:
+                return value
+        except (OSError, Failure, ValueError, KeyError, LookupError, http.client.HTTPException, subprocess.TimeoutExpired) as e:
+            last = e
+        if time.monotonic() > end:
+            raise Failure(f"waited {deadline_s} s for {what}" + (f" (last: {last})" if last else ""))
+        time.sleep(interval_s)
+
+
+def uptime():
+    return float(pathlib.Path("/proc/uptime").read_text().split()[0])
+
+
+# ---- the product, as an administrator asks it ------------------------------------------------------
+
+
+def status():
+    r = run("holdfast", "status", "--json", check=False, timeout=20)
+    if not r.stdout.strip():
+        raise Failure(f"holdfast status: exit {r.returncode}: {r.stderr.strip()}")
+    return json.loads(r.stdout)
+
+
+def agent():
+    a = status()["agent"]
+    require("pid" in a, f"agent does not answer: {a}")
+    return a
+
+
+def watchdog():
+    w = status()["watchdog"]
+    require("pid" in w, f"watchdog does not answer: {w}")
+    return w
+
+
+def component(name="agent"):
+    return next(c for c in watchdog()["components"] if c["name"] == name)
+
+
+def outages():
+    return [json.loads(x) for x in run("holdfast", "outages", "--json", timeout=20).stdout.splitlines()]
+
+
+def api(method, path, body=None):
+    token = (PORTAL_STATE / "admin.token").read_text().strip()
+    context = ssl.create_default_context(cafile=str(PORTAL_STATE / "ca.pem"))
+    conn = http.client.HTTPSConnection("localhost", PORT, context=context, timeout=20)
+    try:
+        conn.request(method, path, None if body is None else json.dumps(body),
+                     {"Authorization": f"Bearer {token}", "Content-Type": "application/json"})
+        r = conn.getresponse()
+        text = r.read().decode()
+        if r.status >= 300:
+            raise Failure(f"{method} {path}: HTTP {r.status}: {text[:300]}")
+        return json.loads(text) if text.startswith(("{", "[")) else text
+    finally:
+        conn.close()
+
+
+def endpoint():
+    items = api("GET", "/api/v1/endpoints")["items"]
+    require(len(items) == 1, f"the portal has {len(items)} endpoints, not 1")
+    return items[0]
+
+
+def online():
+    a = agent()
+    return a if a["state"] == "online" and endpoint()["status"] == "online" else None
+
+
+def wait_online(deadline_s=SLOW):
+    return wait_for("agent and portal to say online", online, deadline_s)
+
+
+def show(unit, name):
+    return run("systemctl", "show", "--property", name, "--value", unit).stdout.strip()
+
+
+def processes(*names):
+    found = []
+    for d in glob.glob("/proc/[0-9]*"):
+        try:
+            exe = os.path.basename(os.readlink(d + "/exe").replace(" (deleted)", ""))
+        except OSError:
+            continue
+        if exe in names:
+            found.append(int(os.path.basename(d)))
+    return found
+
+
+ENDPOINT_PROGRAMS = ("holdfast-launch", "holdfast-watchdog", "holdfast-agent", "holdfast-fetch", "holdfast-scan", "holdfast-doctor")
+
+
+def nothing_runs():
+    left = processes(*ENDPOINT_PROGRAMS)
+    require(not left, f"processes left: {left}")
+    pins = [str(p) for p in PINS.rglob("*")] if PINS.exists() else []
+    require(not pins, f"pins left: {pins[:5]}")
+    return True
+
+
+def kill(pid, sig=signal.SIGKILL):
+    os.kill(pid, sig)
+
+
+def deb(name, version):
+    return str(HERE / f"{name}_{version}_amd64.deb")
+
+
+def dpkg_install(*files):
+    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
+    return run("dpkg", "-i", *files, env=env, timeout=300)
+
+
+# ---- checks ------------------------------------------------------------------------------------------
+
+CHECKS = {"first": [], "second": []}
+memory = json.loads(MEMORY.read_text()) if MEMORY.exists() else {}
+
+
+def check(phase, needs=None):
+    """Checks run in the order they are written. `needs` names one without which it makes no sense."""
+    def wrap(fn):
+        CHECKS[phase].append((fn.__name__.replace("_", "-"), fn, needs))
+        return fn
+    return wrap
+
+
+def fact(name, value):
+    report(f"@@FACT {name} {value}")
+
+
+def tree():
+    """Every path of the system but those that belong to the machine's life or to the checks."""
+    skip = ("/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp", "/opt/vm", "/var/log", "/var/lib/dpkg",
+            "/var/cache", "/var/lib/systemd", "/root", "/var/lib/vm-", "/etc/systemd/system/holdfast.service.d")
+    found = set()
+    for folder, dirs, files in os.walk("/"):
+        dirs[:] = [d for d in dirs if not os.path.join(folder, d).startswith(skip)]
+        found.update(os.path.join(folder, x) for x in dirs + files if not os.path.join(folder, x).startswith(skip))
+    return sorted(x for x in found if "__pycache__" not in x and not x.endswith(("-", ".lock")))
+
+
+@check("first")
+def installs_without_a_question():
+    memory["tree"] = tree()
+    began = time.monotonic()
+    memory["install_began"] = began
+    r = dpkg_install(deb("holdfast-portal", memory["version"]), deb("holdfast", memory["version"]))
+    fact("dpkg_s", f"{time.monotonic() - began:.1f}")
+    for unit in ("holdfast.service", "holdfast-portal.service"):
+        require(run("systemctl", "is-enabled", unit, check=False).stdout.strip() == "enabled", f"{unit} is not enabled\n{r.stderr}")
+        require(show(unit, "ActiveState") == "active", f"{unit} is {show(unit, 'ActiveState')}: {show(unit, 'Result')}")
+
+
+@check("first", "installs-without-a-question")
+def portal_is_ready():
+    wait_for("the portal's readyz", lambda: api("GET", "/readyz") is not None)
+    require(show("holdfast-portal.service", "User") == "holdfast-portal", "the portal's user")
+
+
+@check("first", "installs-without-a-question")
+def unenrolled_endpoint_waits_and_says_so():
+    a = wait_for("the agent to answer", agent)
+    require(a["state"] == "unenrolled", f"state is {a['state']}")
+    require(watchdog()["pid"] == int(show("holdfast.service", "MainPID")), "the unit's main process is not the watchdog")
+
+
+@check("first", "installs-without-a-question")
+def installed_configuration_is_good():
+    run("holdfast", "config", "check", timeout=20)
+    run("holdfast", "config", "show", timeout=20)
+
+
+@check("first", "portal-is-ready")
+def enrols_and_is_online():
+    CA.write_bytes((PORTAL_STATE / "ca.pem").read_bytes())
+    text = CONFIG.read_text().replace('#portal.ca_file: ""', f"portal.ca_file: {CA}")
+    require(str(CA) in text, "config.yml has no line for portal.ca_file")
+    CONFIG.write_text(text)
+    run("systemctl", "reload", "holdfast.service")
+    token = api("POST", "/api/v1/tokens", {"name": "vm", "ttl_s": 3600, "max_uses": 1, "pre_authorize": True})["token"]
+    run("holdfast", "enroll", "--portal", URL, "--token", "-", input=token + "\n")
+    a = wait_online()
+    fact("install_to_online_s", f"{time.monotonic() - memory['install_began']:.1f}")
+    fact("kernel_assist", a["kernel_assist"])
+    memory["uid"] = a["instance_uid"]
+    memory["config"] = CONFIG.read_text()
+    for p in status()["telemetry"]["programs"]:
+        report(f"@@PROG {p['name']} {'yes' if p['attached'] else 'no'} {p.get('reason', '')}")
+
+
+@check("first", "enrols-and-is-online")
+def agent_has_no_right():
+    lines = dict(x.split(":", 1) for x in pathlib.Path(f"/proc/{agent()['pid']}/status").read_text().splitlines())
+    uid = run("id", "-u", "holdfast").stdout.strip()
+    require(lines["Uid"].split() == [uid] * 4, f"uid {lines['Uid']}")
+    for key in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        require(int(lines[key], 16) == 0, f"{key} is {lines[key]}")
+    require(lines["NoNewPrivs"].strip() == "1", "no_new_privs is not set")
+    require(lines["Seccomp"].strip() == "2", "no seccomp filter")
+
+
+@check("first", "enrols-and-is-online")
+def watchdog_has_no_network_socket():
+    pid = watchdog()["pid"]
+    inodes = set()
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        m = re.match(r"socket:\[(\d+)\]", os.readlink(f"/proc/{pid}/fd/{fd}"))
+        if m:
+            inodes.add(m[1])
+    require(inodes, "no socket at all: the check looks at the wrong thing")
+    for table in ("tcp", "tcp6", "udp", "udp6", "raw", "raw6", "packet"):
+        for line in pathlib.Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            require(not inodes & set(line.split()), f"a socket of /proc/net/{table}: {line}")
+
+
+@check("first", "installs-without-a-question")
+def status_line_tells_the_truth():
+    text = show("holdfast.service", "StatusText")
+    require("watching 1 component" in text and status()["agent"]["kernel_assist"] in text, f"StatusText is '{text}'")
+    require(show("holdfast-portal.service", "StatusText") != "", "the portal has no StatusText")
+
+
+@check("first", "installs-without-a-question")
+def units_are_confined():
+    for unit, limit in (("holdfast-portal.service", 2.0), ("holdfast.service", 5.5)):
+        line = run("systemd-analyze", "security", "--no-pager", unit).stdout.strip().splitlines()[-1]
+        score = float(re.search(r": ([0-9.]+) ", line)[1])
+        fact(f"exposure_{unit.split('.')[0]}", score)
+        require(score <= limit, f"{unit}: {score} > {limit}")
+
+
+@check("first", "enrols-and-is-online")
+def reset_by_the_peer_is_named_and_mended():
+    before = agent()
+    seen = {o["id"] for o in outages()}
+    # The portal's end is aborted: the kernel sends a reset, as a broken middlebox would.
+    r = run("ss", "-K", "-t", "state", "established", "sport", "=", f":{PORT}")
+    require("ESTAB" in r.stdout or "127.0.0.1" in r.stdout or "::1" in r.stdout, f"ss killed nothing: {r.stdout} {r.stderr}")
+
+    def record():
+        return next((o for o in outages() if o["id"] not in seen and o.get("restored")), None)
+
+    o = wait_for("an outage record", record)
+    wait_online()
+    require(o["cause"] == "peer_reset", f"cause {o['cause']}, detail {o.get('detail')}")
+    require(agent()["pid"] == before["pid"], "the agent was restarted")
+    fact("reset_detected_by", o["detected_by"])
+
+
+def dies_and_returns(sig, cause):
+    a = agent()
+    restarts = component()["restarts"]
+    kill(a["pid"], sig)
+    c = wait_for("the agent to be restarted", lambda: (lambda c: c if c["restarts"] > restarts and c["pid"] not in (0, a["pid"]) else None)(component()))
+    last = c["last_exit"]
+    require(last["cause"] == cause and last["signal"] == int(sig), f"last_exit {last}")
+    wait_online()
+    return last
+
+
+@check("first", "enrols-and-is-online")
+def killed_agent_returns_and_the_killer_is_named():
+    last = dies_and_returns(signal.SIGKILL, "killed_by_operator")
+    fact("agent_exit_to_exec_us", last["exit_to_exec_us"])
+    if status()["agent"]["kernel_assist"] != "off":
+        require(last["by_pid"] == os.getpid(), f"killed by {os.getpid()}, said {last['by_pid']}")
+
+
+@check("first", "enrols-and-is-online")
+def killed_watchdog_returns_and_keeps_the_agent():
+    a, w = wait_online(), watchdog()
+    restarts = int(show("holdfast.service", "NRestarts"))
+    began = time.monotonic()
+    kill(w["pid"])
+    new = wait_for("another watchdog", lambda: (lambda x: x if x["pid"] != w["pid"] else None)(watchdog()))
+    fact("watchdog_sigkill_to_answer_s", f"{time.monotonic() - began:.2f}")
+    require(int(show("holdfast.service", "NRestarts")) == restarts + 1, "NRestarts")
+    c = wait_for("the agent to be known again", lambda: (lambda c: c if c["pid"] == a["pid"] else None)(component()))
+    require(c["pid"] == a["pid"], f"agent pid {a['pid']} became {c['pid']}")
+    after = wait_online()
+    require(after["session"]["epoch"] == a["session"]["epoch"], "the channel was lost")
+    require(new["pid"] == int(show("holdfast.service", "MainPID")), "main pid")
+    require(show("holdfast.service", "ActiveState") == "active", "the unit is not active")
+
+
+@check("first", "killed-watchdog-returns-and-keeps-the-agent")
+def readopted_agent_is_still_watched():
+    dies_and_returns(signal.SIGKILL, "killed_by_operator")
+
+
+@check("first", "enrols-and-is-online")
+def stopped_watchdog_is_replaced_by_systemd():
+    a, w = wait_online(), watchdog()
+    began = time.monotonic()
+    kill(w["pid"], signal.SIGSTOP)
+    wait_for("systemd to replace it", lambda: int(show("holdfast.service", "MainPID")) not in (0, w["pid"]), 90)
+    fact("watchdog_sigstop_to_replaced_s", f"{time.monotonic() - began:.1f}")
+    require(wait_online()["pid"] == a["pid"], "the agent was restarted")
+
+
+@check("first", "enrols-and-is-online")
+def stopped_agent_is_reported_and_not_killed():
+    a, restarts = wait_online(), component()["restarts"]
+    kill(a["pid"], signal.SIGSTOP)
+    try:
+        said = wait_for("the watchdog to say so", lambda: (lambda c: c["state"] if c["state"] not in ("running", "healthy", "up") else None)(component()), 30)
+        fact("stopped_agent_state", said)
+        time.sleep(4)  # longer than hang.deadline_ms
+    finally:
+        kill(a["pid"], signal.SIGCONT)
+    require(wait_online()["pid"] == a["pid"], "the agent was killed")
+    require(component()["restarts"] == restarts, "a restart was counted")
+
+
+@check("first", "enrols-and-is-online")
+def out_of_memory_agent_returns_and_oom_is_named():
+    a = wait_online()
+    limit = UNIT_CGROUP / "agent" / "memory.max"
+    if not limit.exists():
+        limit = UNIT_CGROUP / "memory.max"
+    require(limit.exists(), "no memory controller at the unit")
+    old, restarts = limit.read_text(), component()["restarts"]
+    # Below what it has; whatever it touches next is one page too many. The agent is the bigger one and
+    # has the higher score, so the watchdog survives where both share the limit.
+    try:
+        limit.write_text("1M")
+        wait_for("the agent to die", lambda: not pathlib.Path(f"/proc/{a['pid']}").exists(), 30)
+    finally:
+        limit.write_text(old)
+    c = wait_for("the agent to return", lambda: (lambda c: c if c["restarts"] > restarts and c["pid"] not in (0, a["pid"]) else None)(component()))
+    require(c["last_exit"]["cause"] == "oom", f"last_exit {c['last_exit']}")
+    require(show("holdfast.service", "ActiveState") == "active", "systemd ended the unit")
+    wait_online()
+
+
+@check("first", "enrols-and-is-online")
+def restart_by_systemctl_comes_back():
+    a, w = wait_online(), watchdog()
+    run("systemctl", "restart", "holdfast.service")
+    b = wait_online()
+    require(b["pid"] != a["pid"] and watchdog()["pid"] != w["pid"], "something was not restarted")
+    require(b["instance_uid"] == memory["uid"], "another identity")
+
+
+@check("first", "enrols-and-is-online")
+def without_bpf_everything_else_works():
+    dropin = pathlib.Path("/run/systemd/system/holdfast.service.d/no-bpf.conf")
+    dropin.parent.mkdir(parents=True, exist_ok=True)
+    dropin.write_text("[Service]\nSystemCallFilter=~bpf\n")
+    try:
+        run("systemctl", "daemon-reload")
+        run("systemctl", "restart", "holdfast.service")
+        a = wait_online()
+        require(a["kernel_assist"] == "off", f"kernel_assist {a['kernel_assist']}")
+        require(all(p["reason"] for p in status()["telemetry"]["programs"] if not p["attached"]), "a program without a reason")
+        reset_by_the_peer_is_named_and_mended()
+        # Nobody but the kernel program knows who sent a signal.
+        dies_and_returns(signal.SIGKILL, "signalled")
+    finally:
+        dropin.unlink()
+        run("systemctl", "daemon-reload")
+        run("systemctl", "restart", "holdfast.service")
+    require(wait_online()["kernel_assist"] != "off", "kernel_assist did not return")
+
+
+@check("first", "enrols-and-is-online")
+def upgrade_keeps_identity_and_configuration():
+    dpkg_install(deb("holdfast", memory["next"]))
+    a = wait_for("the new version online", lambda: (lambda a: a if a and a["version"] == memory["next"] else None)(online()))
+    require(watchdog()["version"] == memory["next"], f"watchdog {watchdog()['version']}")
+    require(a["instance_uid"] == memory["uid"], "another identity")
+    require(CONFIG.read_text() == memory["config"], "config.yml was changed")
+
+
+@check("first", "upgrade-keeps-identity-and-configuration")
+def downgrade_is_the_administrators_word():
+    dpkg_install(deb("holdfast", memory["version"]))
+    a = wait_for("the old version online", lambda: (lambda a: a if a and a["version"] == memory["version"] else None)(online()))
+    require(a["instance_uid"] == memory["uid"], "another identity")
+
+
+@check("first", "enrols-and-is-online")
+def stop_leaves_no_process_and_no_pin():
+    wait_online()
+    run("systemctl", "stop", "holdfast.service")
+    nothing_runs()
+    e = wait_for("the portal to know", lambda: (lambda e: e if e["status"] != "online" else None)(endpoint()))
+    fact("portal_says_after_stop", f"{e['status']} {e['reason']}")
+    run("systemctl", "start", "holdfast.service")
+    wait_online()
+
+
+@check("first", "enrols-and-is-online")
+def stop_right_after_a_crash_leaves_nothing():
+    wait_online()
+    kill(watchdog()["pid"])
+    run("systemctl", "stop", "holdfast.service")
+    nothing_runs()
+    run("systemctl", "start", "holdfast.service")
+    wait_online()
+
+
+@check("second")
+def boots_online():
+    require("uid" in memory, "the first boot did not enrol")
+    a = wait_online(120)
+    fact("boot_to_online_s", f"{uptime():.1f}")
+    require(a["instance_uid"] == memory["uid"], "another identity")
+
+
+@check("second")
+def shutdown_was_announced():
+    require(AT_SHUTDOWN.exists(), "nothing was recorded at shutdown")
+    said = json.loads(AT_SHUTDOWN.read_text())
+    fact("portal_says_at_shutdown", said.get("status", said))
+    require(said.get("status") == "powered_off", f"the portal said {said}")
+
+
+@check("second", "boots-online")
+def outage_of_the_shutdown_has_its_cause():
+    last = wait_for("the outage of the shutdown", lambda: [o for o in outages() if o["cause"] == "host_shutdown"], 20)
+    require(last, "no record")
+
+
+@check("second", "boots-online")
+def remove_stops_and_unpins():
+    run("dpkg", "-r", "holdfast", timeout=300)
+    nothing_runs()
+    require(CONFIG.exists() and pathlib.Path("/var/lib/holdfast").exists(), "remove took configuration or state")
+    require(show("holdfast.service", "LoadState") in ("not-found", "masked"), "the unit is still there")
+
+
+@check("second", "remove-stops-and-unpins")
+def reinstallation_goes_on_as_before():
+    dpkg_install(deb("holdfast", memory["version"]))
+    require(wait_online()["instance_uid"] == memory["uid"], "another identity")
+
+
+@check("second")
+def purge_leaves_nothing_behind():
+    run("dpkg", "-P", "holdfast", "holdfast-portal", timeout=300)
+    nothing_runs()
+    require(not processes("holdfast-portal"), "the portal runs")
+    CA.unlink(missing_ok=True)  # the administrator's, so neither package's to take
+    if pathlib.Path("/etc/holdfast").exists():
+        pathlib.Path("/etc/holdfast").rmdir()
+    left = sorted(set(tree()) - set(memory["tree"]))
+    require(not left, f"left behind: {left[:10]}")
+    for name in ("holdfast", "holdfast-portal"):
+        require(run("getent", "passwd", name, check=False).returncode == 2, f"user {name} is left")
+    require(not pathlib.Path("/run/holdfast").exists(), "/run/holdfast is left")
+
+
+# ---- running them ----------------------------------------------------------------------------------
+
+PORT_FD = None
+
+
+def report(line):
+    os.write(PORT_FD, (line.replace("\n", " | ") + "\n").encode())
+    print(line, flush=True)
+
+
+def journal(since):
+    r = run("journalctl", "--no-pager", "-o", "short-monotonic", "--since", since, "-n", "80", "-u", "holdfast*", "-t", "systemd", check=False)
+    print(r.stdout, flush=True)
+
+
+def perform(phase):
+    results = {}
+    for name, fn, needs in CHECKS[phase]:
+        if needs and results.get(needs) != "pass":
+            results[name] = "skip"
+            report(f"@@TEST {name} skip 0 {needs} did not pass")
+            continue
+        print(f"== {name}", flush=True)
+        began, since, why = time.monotonic(), time.strftime("%Y-%m-%d %H:%M:%S"), ""
+        try:
+            fn()
+            results[name] = "pass"
+        except Skip as e:
+            results[name], why = "skip", str(e)
+        except Exception as e:  # noqa: BLE001  whatever it is, the next check must run
+            results[name], why = "fail", f"{type(e).__name__}: {e}" if not isinstance(e, Failure) else str(e)
+            if not isinstance(e, Failure):
+                traceback.print_exc(file=sys.stdout)
+            journal(since)
+        report(f"@@TEST {name} {results[name]} {time.monotonic() - began:.1f} {why}")
+        MEMORY.write_text(json.dumps(memory))
+    return results
+
+
+def record_shutdown():
+    try:
+        said = endpoint()
+        wait = time.monotonic() + 5
+        while said["status"] == "online" and time.monotonic() < wait:
+            time.sleep(0.1)
+            said = endpoint()
+    except Exception as e:  # noqa: BLE001
+        said = {"error": str(e)}
+    AT_SHUTDOWN.write_text(json.dumps(said))
+    os.sync()
+
+
+def main():
+    global PORT_FD
+    if sys.argv[1:] == ["record-shutdown"]:
+        record_shutdown()
+        return
+    PORT_FD = os.open("/dev/ttyS1", os.O_WRONLY | os.O_NOCTTY)
+    subprocess.run(["stty", "-F", "/dev/ttyS1", "raw"], check=False)
+    phase = "second" if PHASE.exists() else "first"
+    report(f"@@BOOT {uptime():.1f}")
+    if phase == "first":
+        memory.update(json.loads((HERE / "plan.json").read_text()))
+        PHASE.write_text("second\n")
+        dropin = pathlib.Path("/etc/systemd/system/holdfast.service.d/vm.conf")
+        dropin.parent.mkdir(parents=True, exist_ok=True)
+        dropin.write_text("[Unit]\nAfter=vm-recorder.service holdfast-portal.service\n")
+    results = perform(phase)
+    bad = sum(v == "fail" for v in results.values())
+    report(f"@@RC {1 if bad else 0}")
+    subprocess.run(["stty", "-F", "/dev/ttyS1", "raw"], check=False)
+    os.close(PORT_FD)
+    os.sync()
+    subprocess.run(["systemctl", "reboot" if phase == "first" else "poweroff"], check=False)
+
+
+main()
