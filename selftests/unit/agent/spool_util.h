@@ -21,7 +21,7 @@
 /* ---- the disk ------------------------------------------------------------------------------- */
 
 static struct {
-	int refuse;               /* errno of every write, open for writing and sync */
+	_Atomic int refuse;       /* errno of every write, open for writing and sync */
 	_Atomic int refuse_fsync; /* errno of every sync only */
 	_Atomic unsigned
 		kill_at;      /* SIGKILL at this operation, half way through a write; 0: never */
