@@ -44,6 +44,16 @@ struct {
 	__type(value, struct hf_cpu_counters);
 } counters HF_SHARED SEC(".maps");
 
+#ifdef HF_NO_FETCH
+/* lib/emit.h: a sequence number is being taken on this CPU. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} seq_taking HF_SHARED SEC(".maps");
+#endif
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
