@@ -57,9 +57,11 @@ static __always_inline void hf_event_header_fill(struct hf_event_header *h, __u6
 		struct hf_cpu_counters *_c = hf_counters();                                     \
 		type *_e = NULL;                                                                \
 		if (_c) {                                                                       \
-			__u64 _seq = __sync_fetch_and_add(&_c->ring[_ring].seq, 1) + 1;         \
+			__u64 _seq = hf_next_seq(_c, _ring);                                    \
 			hf_count(&_c->kind[_kind].generated);                                   \
-			if (_ring == HF_RING_URGENT)                                            \
+			if (!_seq)                                                              \
+				_e = NULL;                                                      \
+			else if (_ring == HF_RING_URGENT)                                       \
 				_e = bpf_ringbuf_reserve(&ring_urgent, sizeof(type), 0);        \
 			else                                                                    \
 				_e = bpf_ringbuf_reserve(&ring_bulk, sizeof(type), 0);          \
@@ -68,7 +70,8 @@ static __always_inline void hf_event_header_fill(struct hf_event_header *h, __u6
 				hf_event_header_fill((struct hf_event_header *)_e, _seq, _ring, \
 						     _kind, sizeof(type));                      \
 			} else {                                                                \
-				hf_count(&_c->ring[_ring].lost);                                \
+				if (_seq)                                                       \
+					hf_count(&_c->ring[_ring].lost);                        \
 				hf_count(&_c->kind[_kind].lost);                                \
 			}                                                                       \
 		}                                                                               \
