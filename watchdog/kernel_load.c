@@ -227,12 +227,9 @@ static int probe_kernel(struct hf_kernel *k, const struct btf *btf)
 		else if (program_table[i].variant)
 			p->use_variant = n < 2;
 	}
-	if (!f->sk_storage) {
-		switch_off(&k->programs[PROGRAM_TCP_OWNER],
-			   "this kernel has no socket storage for tracing programs");
+	if (!f->sk_storage)
 		switch_off(&k->programs[PROGRAM_SNAPSHOT],
 			   "this kernel has no socket storage for tracing programs");
-	}
 
 	return hf_probe_reason_names(btf, &k->names);
 }

@@ -434,6 +434,12 @@ bool kt_program_on(const struct kt *t, const char *name)
 	return false;
 }
 
+bool kt_inherits_owner(const struct kt *t)
+{
+	/* Both need the same: storage in the socket. */
+	return kt_program_on(t, "snapshot");
+}
+
 void kt_require(const struct kt *t, const char *name)
 {
 	const struct hf_kernel_program *p;

@@ -27,6 +27,24 @@ static struct hf_rings_totals totals(const struct kt *t)
 	return s;
 }
 
+/* What a kernel lacks is named; what the verifier refuses is our bug, on any kernel. */
+static void no_program_is_refused(void **state)
+{
+	struct kt *t = *state;
+	const struct hf_kernel_program *p;
+	size_t i;
+
+	for (i = 0; (p = hf_kernel_program(t->kernel, i)); i++) {
+		if (p->attached) {
+			assert_string_equal(p->reason, "");
+			continue;
+		}
+		assert_string_not_equal(p->reason, "");
+		if (strstr(p->reason, "refused") || strstr(p->reason, "cannot attach"))
+			fail_msg("%s: %s", p->name, p->reason);
+	}
+}
+
 static void with_the_reader_stopped_every_event_is_in_the_ring(void **state)
 {
 	struct kt *t = *state;
@@ -424,6 +442,7 @@ int main(int argc, char **argv)
 {
 #define CONN(f) cmocka_unit_test_setup_teardown(f, kt_setup_conn, kt_teardown)
 	const struct CMUnitTest tests[] = {
+		CONN(no_program_is_refused),
 		CONN(with_the_reader_stopped_every_event_is_in_the_ring),
 		CONN(a_full_ring_loses_what_is_counted_and_proven),
 		CONN(pins_go_on_when_the_loader_has_died),
