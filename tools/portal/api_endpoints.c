@@ -23,7 +23,7 @@
 /* ---- lists ---------------------------------------------------------------------------------- */
 
 struct filter {
-	int status;        /* -1: all */
+	unsigned statuses; /* bit per enum hf_status; 0: all */
 	int authorization; /* -1: all */
 	int authorized;    /* -1: all */
 	char q[96];
@@ -48,7 +48,7 @@ static bool wanted(const struct filter *f, const struct hf_endpoint *ep)
 	const struct hf_endpoint_row *r = &ep->row;
 	char id[HF_UUID_TEXT_SIZE];
 
-	if (f->status >= 0 && (int)ep->verdict.status != f->status)
+	if (f->statuses && !(f->statuses & (1u << ep->verdict.status)))
 		return false;
 	if (f->authorization >= 0 && (int)r->authorization != f->authorization)
 		return false;
@@ -63,22 +63,35 @@ static bool wanted(const struct filter *f, const struct hf_endpoint *ep)
 	       contains(r->version, f->q) || contains(r->distro, f->q) || contains(r->group, f->q);
 }
 
+/* One status or several with commas between them. */
+static int read_statuses(struct hf_request *rq, unsigned *ret)
+{
+	char text[256], *save = NULL;
+	int r = hf_api_query(rq, "status", text, sizeof(text));
+
+	if (r <= 0)
+		return r;
+	for (char *w = strtok_r(text, ",", &save); w; w = strtok_r(NULL, ",", &save)) {
+		int status = hf_status_from_name(w);
+
+		if (status < 0) {
+			hf_reply_problem(rq->conn, 400, "invalid_query", "there is no such status");
+			return -EINVAL;
+		}
+		*ret |= 1u << status;
+	}
+	return 0;
+}
+
 static int read_filter(struct hf_request *rq, struct filter *f)
 {
 	char text[64];
 	int r;
 
-	*f = (struct filter){.status = -1, .authorization = -1, .authorized = -1};
-	r = hf_api_query(rq, "status", text, sizeof(text));
+	*f = (struct filter){.authorization = -1, .authorized = -1};
+	r = read_statuses(rq, &f->statuses);
 	if (r < 0)
 		return r;
-	if (r > 0) {
-		f->status = hf_status_from_name(text);
-		if (f->status < 0) {
-			hf_reply_problem(rq->conn, 400, "invalid_query", "there is no such status");
-			return -EINVAL;
-		}
-	}
 	r = hf_api_query(rq, "authorized", text, sizeof(text));
 	if (r < 0)
 		return r;
@@ -150,7 +163,7 @@ void hf_api_endpoints_list(struct hf_portal *p, struct hf_request *rq)
 
 		if (!wanted(&f, ep))
 			continue;
-		if (n == limit) {
+		if (last && n == limit) {
 			write_cursor(last, next);
 			break;
 		}

@@ -11,11 +11,12 @@
 #include "tools/portal/hub.h"
 #include "tools/portal/portal.h"
 #include "tools/portal/reply.h"
+#include "userspace/proto/event_json.h"
 
 static json_t *session_json(const struct hf_principal *who, const char *csrf)
 {
-	return json_pack("{s:s, s:s, s:s}", "name", who->name, "role", hf_role_name(who->role),
-			 "csrf", csrf);
+	return json_pack("{s:s, s:s, s:s, s:o}", "name", who->name, "role", hf_role_name(who->role),
+			 "csrf", csrf, "time", hf_json_time(hf_now_realtime_ns()));
 }
 
 void hf_api_session_open(struct hf_portal *p, struct hf_request *rq)

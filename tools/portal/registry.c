@@ -64,8 +64,10 @@ static size_t bucket_of(const struct hf_registry *g, const uint8_t *id)
 static void grow_buckets(struct hf_registry *g)
 {
 	size_t old_n = g->n_buckets;
-	struct hf_endpoint **old = g->buckets, **grown = calloc(old_n * 2, sizeof(*grown));
+	struct hf_endpoint **old = g->buckets, **grown;
 
+	hf_assert(old_n > 0);
+	grown = calloc(old_n * 2, sizeof(*grown));
 	if (!grown)
 		return; /* longer chains work too */
 	g->buckets = grown;

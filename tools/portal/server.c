@@ -95,25 +95,22 @@ static int on_resume(sd_event_source *source, uint64_t usec, void *userdata)
 	return 0;
 }
 
-static void format_peer(const struct sockaddr_storage *sa, char *dst, size_t size)
+union address {
+	struct sockaddr any;
+	struct sockaddr_in in;
+	struct sockaddr_in6 in6;
+};
+
+static void format_peer(const union address *sa, char *dst, size_t size)
 {
-	char text[INET6_ADDRSTRLEN];
+	char text[INET6_ADDRSTRLEN] = "?";
 
-	if (sa->ss_family == AF_INET6) {
-		const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)sa;
-
-		if (IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr)) {
-			(void)inet_ntop(AF_INET, &in6->sin6_addr.s6_addr[12], text, sizeof(text));
-			(void)hf_strf(dst, size, "%s:%u", text, ntohs(in6->sin6_port));
-			return;
-		}
-		(void)inet_ntop(AF_INET6, &in6->sin6_addr, text, sizeof(text));
-		(void)hf_strf(dst, size, "[%s]:%u", text, ntohs(in6->sin6_port));
+	if (sa->any.sa_family == AF_INET6) {
+		(void)inet_ntop(AF_INET6, &sa->in6.sin6_addr, text, sizeof(text));
+		(void)hf_strf(dst, size, "[%s]:%u", text, ntohs(sa->in6.sin6_port));
 	} else {
-		const struct sockaddr_in *in = (const struct sockaddr_in *)sa;
-
-		(void)inet_ntop(AF_INET, &in->sin_addr, text, sizeof(text));
-		(void)hf_strf(dst, size, "%s:%u", text, ntohs(in->sin_port));
+		(void)inet_ntop(AF_INET, &sa->in.sin_addr, text, sizeof(text));
+		(void)hf_strf(dst, size, "%s:%u", text, ntohs(sa->in.sin_port));
 	}
 }
 
@@ -138,13 +135,13 @@ static int accept_one(struct hf_server *s, int listen_fd)
 {
 	struct hf_counters *n = &s->portal->counters;
 	_cleanup_close_ int fd = -1;
-	struct sockaddr_storage sa = {};
+	union address sa = {};
 	socklen_t len = sizeof(sa);
 	struct hf_conn *c;
 	char peer[64];
 	int r;
 
-	fd = accept4(listen_fd, (struct sockaddr *)&sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	fd = accept4(listen_fd, &sa.any, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd < 0)
 		return errno == EAGAIN ? 0 : -errno;
 	if (s->n_connections >= s->portal->config.max_connections) {
@@ -193,10 +190,8 @@ static int on_listen(sd_event_source *source, int fd, uint32_t revents, void *us
 	return 0;
 }
 
-static int parse_listen(const char *text, struct sockaddr_storage *sa, socklen_t *ret_len)
+static int parse_listen(const char *text, union address *sa, socklen_t *ret_len)
 {
-	struct sockaddr_in *in = (struct sockaddr_in *)sa;
-	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)sa;
 	char host[256];
 	uint16_t port;
 	int r;
@@ -204,18 +199,18 @@ static int parse_listen(const char *text, struct sockaddr_storage *sa, socklen_t
 	r = hf_config_split_host_port(text, host, sizeof(host), &port);
 	if (r < 0)
 		return r;
-	*sa = (struct sockaddr_storage){};
-	if (inet_pton(AF_INET, hf_streq(host, "localhost") ? "127.0.0.1" : host, &in->sin_addr) ==
-	    1) {
-		in->sin_family = AF_INET;
-		in->sin_port = htons(port);
-		*ret_len = sizeof(*in);
+	*sa = (union address){};
+	if (inet_pton(AF_INET, hf_streq(host, "localhost") ? "127.0.0.1" : host,
+		      &sa->in.sin_addr) == 1) {
+		sa->in.sin_family = AF_INET;
+		sa->in.sin_port = htons(port);
+		*ret_len = sizeof(sa->in);
 		return 0;
 	}
-	if (inet_pton(AF_INET6, host, &in6->sin6_addr) == 1) {
-		in6->sin6_family = AF_INET6;
-		in6->sin6_port = htons(port);
-		*ret_len = sizeof(*in6);
+	if (inet_pton(AF_INET6, host, &sa->in6.sin6_addr) == 1) {
+		sa->in6.sin6_family = AF_INET6;
+		sa->in6.sin6_port = htons(port);
+		*ret_len = sizeof(sa->in6);
 		return 0;
 	}
 	return -EINVAL;
@@ -224,7 +219,7 @@ static int parse_listen(const char *text, struct sockaddr_storage *sa, socklen_t
 static int listen_on(struct hf_server *s, const char *text, struct hf_err *err)
 {
 	_cleanup_close_ int fd = -1;
-	struct sockaddr_storage sa;
+	union address sa;
 	struct listener *l = &s->listeners[s->n_listeners];
 	const int one = 1;
 	socklen_t len;
@@ -233,14 +228,14 @@ static int listen_on(struct hf_server *s, const char *text, struct hf_err *err)
 	r = parse_listen(text, &sa, &len);
 	if (r < 0)
 		return hf_err_set(err, r, "listen on '%s': not an address and port", text);
-	fd = socket(sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	fd = socket(sa.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return hf_err_set(err, -errno, "listen on '%s': %m", text);
 	/* The restarted portal must not wait for the old one's sockets in TIME_WAIT. */
 	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (sa.ss_family == AF_INET6)
+	if (sa.any.sa_family == AF_INET6)
 		(void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
-	if (bind(fd, (struct sockaddr *)&sa, len) < 0)
+	if (bind(fd, &sa.any, len) < 0)
 		return hf_err_set(err, -errno, "listen on '%s': %m", text);
 	if (listen(fd, BACKLOG) < 0)
 		return hf_err_set(err, -errno, "listen on '%s': %m", text);
@@ -422,12 +417,10 @@ void hf_server_stats(const struct hf_server *s, struct hf_server_stats *ret)
 
 uint16_t hf_server_port(const struct hf_server *s)
 {
-	struct sockaddr_storage sa = {};
+	union address sa = {};
 	socklen_t len = sizeof(sa);
 
-	if (s->n_listeners == 0 ||
-	    getsockname(s->listeners[0].fd, (struct sockaddr *)&sa, &len) < 0)
+	if (s->n_listeners == 0 || getsockname(s->listeners[0].fd, &sa.any, &len) < 0)
 		return 0;
-	return ntohs(sa.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&sa)->sin6_port
-					      : ((struct sockaddr_in *)&sa)->sin_port);
+	return ntohs(sa.any.sa_family == AF_INET6 ? sa.in6.sin6_port : sa.in.sin_port);
 }

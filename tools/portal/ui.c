@@ -20,6 +20,8 @@
 
 ASSET(index_html);
 ASSET(app_js);
+ASSET(lib_js);
+ASSET(endpoints_js);
 ASSET(app_css);
 ASSET(icon_svg);
 
@@ -32,6 +34,8 @@ static const struct asset {
 #define ENTRY(name, type, s) {name, type, hf_ui_##s, hf_ui_##s##_end, hf_ui_##s##_gz, hf_ui_##s##_gz_end}
 	ENTRY("", "text/html; charset=utf-8", index_html),
 	ENTRY("app.js", "text/javascript; charset=utf-8", app_js),
+	ENTRY("lib.js", "text/javascript; charset=utf-8", lib_js),
+	ENTRY("endpoints.js", "text/javascript; charset=utf-8", endpoints_js),
 	ENTRY("app.css", "text/css; charset=utf-8", app_css),
 	ENTRY("icon.svg", "image/svg+xml", icon_svg),
 #undef ENTRY

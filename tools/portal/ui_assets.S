@@ -18,6 +18,8 @@ hf_ui_\symbol\()_gz_end:
 	.section .rodata
 	asset index_html, "index.html"
 	asset app_js, "app.js"
+	asset lib_js, "lib.js"
+	asset endpoints_js, "endpoints.js"
 	asset app_css, "app.css"
 	asset icon_svg, "icon.svg"
 
