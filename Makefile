@@ -59,37 +59,43 @@ LDFLAGS  := -pie -Wl,-z,relro,-z,now -Wl,--as-needed -Wl,--gc-sections $(LDSAN) 
 # ---- what links what -------------------------------------------------------------------------
 # Our libraries, least dependent last (static link order).
 LIBS_agent    := proto net base
-LIBS_watchdog := proto base
+LIBS_watchdog := proto release base
 LIBS_launch   := base
 LIBS_ctl      := proto base
-LIBS_portal   := proto net base
+LIBS_portal   := proto release net base
+LIBS_sign     := release base
 
 SYS_base     := -lyaml -pthread
 SYS_net      := -lssl -lcrypto -lwslay -lsystemd
 SYS_proto    := -lprotobuf-c -lz -ljansson
+SYS_release  := -lcrypto
 SYS_agent    := -lnng -lsystemd -lcrypto
 SYS_watchdog := -lbpf -lelf -lz -lnng -lsystemd -lcap
 SYS_launch   :=
 SYS_ctl      := -lnng -ljansson
 SYS_portal   := -lsqlite3 -ljansson -lcrypto
+SYS_sign     := -ljansson
 
 SRCDIR_base     := userspace/base
 SRCDIR_net      := userspace/net
 SRCDIR_proto    := userspace/proto
+SRCDIR_release  := userspace/release
 SRCDIR_agent    := userspace/agent
 SRCDIR_watchdog := watchdog
 SRCDIR_launch   := watchdog/launch
 SRCDIR_ctl      := tools/ctl
 SRCDIR_portal   := tools/portal
+SRCDIR_sign     := tools/sign
 
 BIN_agent    := holdfast-agent
 BIN_watchdog := holdfast-watchdog
 BIN_launch   := holdfast-launch
 BIN_ctl      := holdfast
 BIN_portal   := holdfast-portal
+BIN_sign     := holdfast-sign
 
-LIBRARIES := base net proto
-PROGRAMS  := agent watchdog launch ctl portal
+LIBRARIES := base net proto release
+PROGRAMS  := agent watchdog launch ctl portal sign
 
 # ---- generated -------------------------------------------------------------------------------
 PROTOS   := $(wildcard include/holdfast/*.proto)

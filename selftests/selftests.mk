@@ -9,6 +9,7 @@ UNIT_BIN := $(UNIT_SRC:selftests/unit/%.c=$(O)/test/unit/%)
 LIBS_base  :=
 LIBS_net   := base
 LIBS_proto := base
+LIBS_release := base
 
 define UNIT_TEST
 $(O)/test/unit/$(1): $(O)/obj/selftests/unit/$(1).o $(O)/lib/lib$(2).a $(foreach l,$(LIBS_$(2)),$(O)/lib/lib$(l).a)
