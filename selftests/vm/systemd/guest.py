@@ -527,8 +527,9 @@ def report(line):
     print(line, flush=True)
 
 
-def journal(since):
-    r = run("journalctl", "--no-pager", "-o", "short-monotonic", "--since", since, "-n", "80", "-u", "holdfast*", "-t", "systemd", check=False)
+def journal(*args):
+    """The units' own words, to the console's file."""
+    r = run("journalctl", "--no-pager", "-o", "short-monotonic", "-u", "holdfast.service", "-u", "holdfast-portal.service", *args, check=False)
     print(r.stdout, flush=True)
 
 
@@ -550,7 +551,7 @@ def perform(phase):
             results[name], why = "fail", f"{type(e).__name__}: {e}" if not isinstance(e, Failure) else str(e)
             if not isinstance(e, Failure):
                 traceback.print_exc(file=sys.stdout)
-            journal(since)
+            journal("--since", since, "-n", "80")
         report(f"@@TEST {name} {results[name]} {time.monotonic() - began:.1f} {why}")
         MEMORY.write_text(json.dumps(memory))
     return results
@@ -585,6 +586,8 @@ def main():
         dropin.parent.mkdir(parents=True, exist_ok=True)
         dropin.write_text("[Unit]\nAfter=vm-recorder.service holdfast-portal.service\n")
     results = perform(phase)
+    print("== the whole journal")
+    journal("-b", "-n", "1000")
     bad = sum(v == "fail" for v in results.values())
     report(f"@@RC {1 if bad else 0}")
     subprocess.run(["stty", "-F", "/dev/ttyS1", "raw"], check=False)
