@@ -27,11 +27,13 @@
 #include <systemd/sd-daemon.h>
 
 #include "base/assert.h"
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "holdfast/cause.h"
 #include "watchdog/account.h"
 #include "watchdog/bus.h"
 #include "watchdog/cgroup.h"
@@ -188,6 +190,32 @@ static void exit_cgroup(struct hf_watchdog *w)
 	w->cgroup_base = hf_close(w->cgroup_base);
 }
 
+/* ---- why it is asked to stop ------------------------------------------------------------------- */
+
+/*
+ * Who stops the unit may know more than SIGTERM says (the host goes down, a package is upgraded) and
+ * has left a cause's name in <run>/stop-reason, for one stop. Anybody who may write there is root.
+ */
+static const char *stop_reason(const struct hf_watchdog *w, const char *fallback)
+{
+	_cleanup_free_ char *text = NULL;
+	char path[HF_PATH_MAX + 16];
+	enum hf_cause cause;
+	struct stat st;
+	size_t len;
+
+	if (!hf_strf(path, sizeof(path), "%s/stop-reason", w->paths.run_dir))
+		return fallback;
+	/* The agent's group may write into the directory, but not speak for root. */
+	if (lstat(path, &st) < 0 || !S_ISREG(st.st_mode) || st.st_uid != geteuid() ||
+	    hf_read_file(AT_FDCWD, path, 64, &text, &len) < 0)
+		return fallback;
+	(void)unlink(path);
+	text[strcspn(text, "\n")] = 0;
+	cause = hf_cause_from_name(text);
+	return cause == HF_CAUSE_UNKNOWN ? fallback : hf_cause_name(cause);
+}
+
 /* ---- loop -------------------------------------------------------------------------------------- */
 
 static int on_signal(sd_event_source *source, const struct signalfd_siginfo *si, void *userdata)
@@ -199,7 +227,8 @@ static int on_signal(sd_event_source *source, const struct signalfd_siginfo *si,
 	switch (si->ssi_signo) {
 	case SIGTERM:
 	case SIGINT:
-		hf_watchdog_stop(w, si->ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
+		hf_watchdog_stop(w,
+				 stop_reason(w, si->ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT"));
 		break;
 	case SIGHUP:
 		(void)hf_watchdog_reload(w, &err); /* it has told */

@@ -597,6 +597,9 @@ static int start_signals(struct hf_agent *a)
 
 	/* They are blocked since main(), before any thread. */
 	r = sd_event_add_signal(a->event, &a->sigterm, SIGTERM, on_signal, a);
+	/* After the watchdog's word, which comes with it and knows why. */
+	if (r >= 0)
+		r = sd_event_source_set_priority(a->sigterm, SD_EVENT_PRIORITY_NORMAL + 10);
 	if (r >= 0)
 		r = sd_event_add_signal(a->event, &a->sigint, SIGINT, on_signal, a);
 	if (r >= 0)
