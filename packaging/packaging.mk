@@ -46,6 +46,7 @@ install: $(INSTALLED) $(CONFFILES) $(MAN_GENERATED) ## install below DESTDIR, PR
 		$(foreach s,1 5 8,$(DESTDIR)$(PREFIX)/share/man/man$(s))
 	$(Q)install -m 755 $(O)/bin/holdfast $(DESTDIR)$(PREFIX)/bin/
 	$(Q)install -m 755 $(filter-out %/holdfast,$(INSTALLED)) packaging/systemd/holdfast-stopped \
+		packaging/systemd/holdfast-stopping \
 		$(DESTDIR)$(LIBEXECDIR)/
 	$(Q)ln -sfn ../libexec/holdfast/holdfast-portal $(DESTDIR)$(PREFIX)/sbin/holdfast-portal
 	$(Q)$(call install-unit,packaging/systemd/holdfast.service)

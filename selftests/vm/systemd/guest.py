@@ -596,4 +596,5 @@ def main():
     subprocess.run(["systemctl", "reboot" if phase == "first" else "poweroff"], check=False)
 
 
-main()
+if __name__ == "__main__":
+    main()
