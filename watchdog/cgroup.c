@@ -24,6 +24,8 @@
 #define PROCS_FILE_MAX 65536
 /* What forks while it is being killed is caught in the next round. */
 #define KILL_ROUNDS 8
+/* Deeper than systemd, containers and a container within them nest. */
+#define LEVELS_MAX 16
 
 static int open_dir_at(int dirfd, const char *path)
 {
@@ -32,15 +34,23 @@ static int open_dir_at(int dirfd, const char *path)
 	return fd < 0 ? -errno : fd;
 }
 
-static int open_root(void)
+/* Where version 2 is mounted: alone, or beside version 1. NULL: nowhere. */
+static const char *v2_mount(void)
 {
 	static const char *const mounts[] = {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"};
 	struct statfs fs;
 
 	for (size_t i = 0; i < HF_ARRAY_SIZE(mounts); i++)
 		if (statfs(mounts[i], &fs) == 0 && fs.f_type == CGROUP2_SUPER_MAGIC)
-			return open_dir_at(AT_FDCWD, mounts[i]);
-	return -EOPNOTSUPP;
+			return mounts[i];
+	return NULL;
+}
+
+static int open_root(void)
+{
+	const char *mount = v2_mount();
+
+	return mount ? open_dir_at(AT_FDCWD, mount) : -EOPNOTSUPP;
 }
 
 /* Our own cgroup, relative to the root: "." for the root itself. */
@@ -180,6 +190,118 @@ int hf_cgroup_kill(int cgroup_dir)
 			break;
 	}
 	return r;
+}
+
+/* The number behind a key at a line's start; 0 if it is not there. */
+static uint64_t read_keyed(const char *dir, const char *file, const char *key)
+{
+	_cleanup_free_ char *text = NULL;
+	char path[PATH_MAX];
+	size_t len;
+
+	if (!hf_strf(path, sizeof(path), "%s/%s", dir, file) ||
+	    hf_read_file(AT_FDCWD, path, PROCS_FILE_MAX, &text, &len) < 0)
+		return 0;
+	for (char *line = text; line; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		if (hf_startswith(line, key))
+			return strtoull(line + strlen(key), NULL, 10);
+	}
+	return 0;
+}
+
+static bool file_says(const char *dir, const char *file, const char *word)
+{
+	_cleanup_free_ char *text = NULL;
+	char path[PATH_MAX];
+	size_t len;
+
+	return hf_strf(path, sizeof(path), "%s/%s", dir, file) &&
+	       hf_read_file(AT_FDCWD, path, 256, &text, &len) == 0 && hf_startswith(text, word);
+}
+
+enum hierarchy {
+	HIERARCHY_V2,
+	HIERARCHY_V1_CPU,
+	HIERARCHY_V1_FREEZER,
+};
+
+/* Walks from the process's cgroup up to the root of one hierarchy. */
+static void walk_up(const char *mount, const char *cgroup, enum hierarchy kind,
+		    uint64_t *throttled_ns, bool *frozen)
+{
+	char dir[PATH_MAX];
+	size_t root = strlen(mount);
+
+	if (!hf_strf(dir, sizeof(dir), "%s%s", mount, cgroup))
+		return;
+	for (int level = 0; level < LEVELS_MAX; level++) {
+		char *slash;
+
+		switch (kind) {
+		case HIERARCHY_V2:
+			*throttled_ns += read_keyed(dir, "cpu.stat", "throttled_usec ") * 1000;
+			*frozen |= read_keyed(dir, "cgroup.events", "frozen ") == 1;
+			break;
+		case HIERARCHY_V1_CPU:
+			*throttled_ns += read_keyed(dir, "cpu.stat", "throttled_time ");
+			break;
+		case HIERARCHY_V1_FREEZER:
+			*frozen |= file_says(dir, "freezer.state", "FR"); /* FROZEN, FREEZING */
+			break;
+		}
+		slash = strrchr(dir, '/');
+		if (!slash || (size_t)(slash - dir) < root || dir[root] == 0)
+			return;
+		*slash = 0;
+	}
+}
+
+/* Is the word one of the list's, which has commas between them? */
+static bool lists(const char *list, const char *word)
+{
+	size_t n = strlen(word);
+
+	for (const char *p = list; p; p = strchr(p, ',')) {
+		p += *p == ',';
+		if (strncmp(p, word, n) == 0 && (p[n] == 0 || p[n] == ','))
+			return true;
+	}
+	return false;
+}
+
+void hf_cgroup_hardship(uint32_t pid, uint64_t *ret_throttled_ns, bool *ret_frozen)
+{
+	_cleanup_free_ char *text = NULL;
+	char path[64], *save = NULL;
+	uint64_t throttled_ns = 0;
+	bool frozen = false;
+	size_t len;
+
+	(void)hf_strf(path, sizeof(path), "/proc/%u/cgroup", pid);
+	if (hf_read_file(AT_FDCWD, path, PROCS_FILE_MAX, &text, &len) < 0)
+		text = NULL;
+	/* Lines of hierarchy:controllers:path */
+	for (char *line = text ? strtok_r(text, "\n", &save) : NULL; line;
+	     line = strtok_r(NULL, "\n", &save)) {
+		char *controllers = strchr(line, ':'), *cgroup;
+
+		cgroup = controllers ? strchr(controllers + 1, ':') : NULL;
+		if (!cgroup)
+			continue;
+		*controllers++ = 0;
+		*cgroup++ = 0;
+		if (!*controllers && v2_mount())
+			walk_up(v2_mount(), cgroup, HIERARCHY_V2, &throttled_ns, &frozen);
+		else if (lists(controllers, "cpu"))
+			walk_up("/sys/fs/cgroup/cpu", cgroup, HIERARCHY_V1_CPU, &throttled_ns,
+				&frozen);
+		else if (lists(controllers, "freezer"))
+			walk_up("/sys/fs/cgroup/freezer", cgroup, HIERARCHY_V1_FREEZER,
+				&throttled_ns, &frozen);
+	}
+	*ret_throttled_ns = throttled_ns;
+	*ret_frozen = frozen;
 }
 
 void hf_cgroup_remove(int base_dir, const char *component)

@@ -29,3 +29,9 @@ int hf_cgroup_each(int cgroup_dir, void (*fn)(uint32_t pid, void *arg), void *ar
 /* Removes the component's directory; and the base, when it is ours and empty. Best effort. */
 void hf_cgroup_remove(int base_dir, const char *component);
 void hf_cgroup_remove_base(const char *instance);
+
+/*
+ * What a process's cgroups do to it, v1 and v2, its own and all above: time it was kept from
+ * running by a quota (cumulative), and whether it is frozen. Zero and false where nothing is known.
+ */
+void hf_cgroup_hardship(uint32_t pid, uint64_t *ret_throttled_ns, bool *ret_frozen);

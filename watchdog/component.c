@@ -9,7 +9,7 @@
  * I3. Every transition passes through input(), which does the actions, arms the timer, saves the
  *     record and logs.
  */
-#include "watchdog/component.h"
+#include "watchdog/component_private.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -35,59 +35,9 @@
 #include "watchdog/server.h"
 #include "watchdog/spawn.h"
 
-#define COMPONENT_MAGIC 0x434f4d50u
-#define ENV_MAX         24
-/* Pressing a report into the log beyond this helps nobody; the file has all of it. */
-#define HANG_REPORT_MAX (64u * 1024)
+#define ENV_MAX 24
 
-struct hf_component {
-	unsigned magic;
-	struct hf_watchdog *w;
-	const struct hf_component_spec *spec;
-	struct hf_machine machine;
-	struct hf_machine_policy policy;
-	uint64_t since_realtime_ns;
-	char detail[HF_SUP_TEXT_MAX]; /* why it is in this state */
-
-	uid_t uid;
-	gid_t gid;
-	bool have_user;
-	int cgroup_dir; /* -1: none */
-
-	uint32_t pid; /* I1 */
-	uint64_t start_ns;
-	int pidfd;
-	bool adopted;
-	bool in_cgroup;
-	enum hf_exit_cause intent;     /* why we are ending it */
-	bool unanswered;               /* SIGTERM did not help */
-	char leaving[HF_SUP_TEXT_MAX]; /* its own word why it leaves */
-
-	struct hf_peer *peer;
-	char version[HF_SUP_VERSION_MAX];
-	char status[HF_SUP_TEXT_MAX];
-	uint64_t watch[HF_PERMIT_WATCHES_MAX];
-	unsigned watches;
-
-	struct hf_hang hang;
-	struct hf_hang_policy hang_policy;
-
-	bool died; /* death and last_stderr are filled in */
-	struct hf_death death;
-	bool awaiting_ready; /* exit_to_ready_us is still to be measured */
-	struct hf_tail tail;
-	char last_stderr[HF_TAIL_KEEP + 1];
-
-	sd_event_source *exit_source, *timer, *hang_timer, *tail_source;
-};
-
-static void input(struct hf_component *c, enum hf_input in, const struct hf_machine_arg *arg);
-static void check_hang(struct hf_component *c);
-
-static void set_detail(struct hf_component *c, const char *fmt, ...)
-	__attribute__((format(printf, 2, 3)));
-
-static void set_detail(struct hf_component *c, const char *fmt, ...)
+void hf_component_detail(struct hf_component *c, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -196,8 +146,8 @@ static int on_exit_event(sd_event_source *source, int fd, uint32_t revents, void
 	(void)hf_strlcpy(leaving, c->leaving, sizeof(leaving));
 	forget_process(c);
 	arg.exit_code = c->death.code;
-	set_detail(c, "%s", c->death.text);
-	input(c, HF_INPUT_EXIT, &arg);
+	hf_component_detail(c, "%s", c->death.text);
+	hf_component_input(c, HF_INPUT_EXIT, &arg);
 	hf_log(c->death.cause == HF_EXIT_STOPPED_BY_REQUEST ? HF_LOG_INFO : HF_LOG_WARN,
 	       "component '%s' (pid %u) %s%s%s", c->spec->name, pid, c->death.text,
 	       leaving[0] ? "; it had said: " : "", leaving);
@@ -254,7 +204,7 @@ static int resolve_user(struct hf_component *c)
 		return 0;
 	r = hf_account_resolve(c->w->config.component.agent.user, &c->uid, &c->gid, &err);
 	if (r < 0)
-		set_detail(c, "%s", err.msg);
+		hf_component_detail(c, "%s", err.msg);
 	c->have_user = r == 0;
 	return r;
 }
@@ -277,13 +227,13 @@ static int start_process(struct hf_component *c)
 	exe = openat(c->w->bin_dir, c->spec->program, O_PATH | O_CLOEXEC);
 	if (exe < 0) {
 		r = -errno;
-		set_detail(c, "open '%s': %s", c->spec->program, strerror(-r));
+		hf_component_detail(c, "open '%s': %s", c->spec->program, strerror(-r));
 		return r;
 	}
 	tail_name(c, name);
 	out = hf_tail_open_writer(c->w->state_dir, name);
 	if (out < 0) {
-		set_detail(c, "open its stderr '%s': %s", name, strerror(-out));
+		hf_component_detail(c, "open its stderr '%s': %s", name, strerror(-out));
 		return out;
 	}
 	if (!c->w->paths.installed) {
@@ -305,7 +255,7 @@ static int start_process(struct hf_component *c)
 		},
 		&spawned, &step);
 	if (r < 0) {
-		set_detail(c, "start '%s': %s: %s", c->spec->program, step, strerror(-r));
+		hf_component_detail(c, "start '%s': %s: %s", c->spec->program, step, strerror(-r));
 		return r;
 	}
 	c->pid = (uint32_t)spawned.pid;
@@ -321,7 +271,7 @@ static int start_process(struct hf_component *c)
 		(void)kill(spawned.pid, SIGKILL);
 		(void)waitpid(spawned.pid, NULL, 0);
 		forget_process(c);
-		set_detail(c, "watch '%s': %s", c->spec->program, strerror(-r));
+		hf_component_detail(c, "watch '%s': %s", c->spec->program, strerror(-r));
 		return r;
 	}
 	return 0;
@@ -336,15 +286,16 @@ static void spawn(struct hf_component *c)
 	c->unanswered = false;
 	c->leaving[0] = 0;
 	c->version[0] = 0;
+	c->limit = (struct hf_limit){};
 	r = start_process(c);
 	if (r < 0) {
 		hf_error("component '%s' does not start: %s", c->spec->name, c->detail);
-		input(c, HF_INPUT_SPAWN_FAILED, &arg);
+		hf_component_input(c, HF_INPUT_SPAWN_FAILED, &arg);
 		return;
 	}
 	(void)hf_kernel_watch_process(c->w->kernel, c->pid, c->start_ns);
 	c->awaiting_ready = c->died && !c->death.exit_to_ready_us;
-	input(c, HF_INPUT_SPAWNED, &arg);
+	hf_component_input(c, HF_INPUT_SPAWNED, &arg);
 	if (c->died)
 		hf_info("component '%s' started (pid %u), %llu µs after its predecessor's end",
 			c->spec->name, c->pid, (unsigned long long)c->death.exit_to_exec_us);
@@ -356,7 +307,8 @@ static void terminate(struct hf_component *c)
 {
 	struct hf_sup_text stop = {.hdr = hf_peer_header(HF_SUP_STOP)};
 
-	c->intent = HF_EXIT_STOPPED_BY_REQUEST;
+	if (c->intent == HF_EXIT_UNKNOWN)
+		c->intent = HF_EXIT_STOPPED_BY_REQUEST;
 	(void)hf_strlcpy(stop.text, c->detail, sizeof(stop.text));
 	/* A cut inside a character is not UTF-8 any more. */
 	for (size_t n = strlen(stop.text); n > 0 && !hf_utf8_valid(stop.text, n); n--)
@@ -369,7 +321,7 @@ static void terminate(struct hf_component *c)
 
 static void kill_process(struct hf_component *c)
 {
-	if (c->machine.state == HF_STATE_STOPPING && c->intent == HF_EXIT_STOPPED_BY_REQUEST) {
+	if (c->machine.state == HF_STATE_STOPPING) {
 		if (!c->unanswered)
 			hf_warn("component '%s' (pid %u) did not stop within %llu s: SIGKILL",
 				c->spec->name, c->pid,
@@ -383,7 +335,7 @@ static void kill_process(struct hf_component *c)
 
 /* ---- transitions ------------------------------------------------------------------------------ */
 
-static void arm(sd_event_source *timer, uint64_t deadline_ns)
+void hf_component_arm(sd_event_source *timer, uint64_t deadline_ns)
 {
 	if (!deadline_ns) {
 		(void)sd_event_source_set_enabled(timer, SD_EVENT_OFF);
@@ -394,14 +346,14 @@ static void arm(sd_event_source *timer, uint64_t deadline_ns)
 	(void)sd_event_source_set_enabled(timer, SD_EVENT_ONESHOT);
 }
 
-static void input(struct hf_component *c, enum hf_input in, const struct hf_machine_arg *arg)
+void hf_component_input(struct hf_component *c, enum hf_input in, const struct hf_machine_arg *arg)
 {
 	enum hf_state before = c->machine.state;
 	uint64_t now_ns = hf_now_monotonic_ns();
 	unsigned actions = hf_machine_input(&c->machine, &c->policy, in, arg, now_ns);
 	enum hf_state after = c->machine.state;
 
-	arm(c->timer, c->machine.deadline_ns);
+	hf_component_arm(c->timer, c->machine.deadline_ns);
 	if (actions & HF_ACTION_SPAWN) {
 		/* Its own inputs follow and save, log and arm for themselves. */
 		c->since_realtime_ns = hf_now_realtime_ns();
@@ -437,7 +389,7 @@ static bool is_alive(const struct hf_component *c)
 
 	if (c->peer)
 		return c->hang.liveness != HF_LIVE_HUNG;
-	if (hf_proc_sample(c->pid, c->in_cgroup ? c->cgroup_dir : -1, 0, &s) < 0)
+	if (hf_proc_sample(c->pid, 0, &s) < 0)
 		return false;
 	return s.stopped || s.traced || s.uninterruptible;
 }
@@ -452,106 +404,19 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 	if (!c->machine.deadline_ns)
 		return 0;
 	if (hf_now_monotonic_ns() < c->machine.deadline_ns) {
-		arm(c->timer, c->machine.deadline_ns);
+		hf_component_arm(c->timer, c->machine.deadline_ns);
 		return 0;
 	}
 	if (c->machine.state == HF_STATE_STARTING) {
 		arg.alive = is_alive(c);
 		if (!arg.alive)
 			c->intent = HF_EXIT_HUNG;
-		set_detail(c, "not ready after %llu s",
-			   (unsigned long long)(c->policy.ready_ns / HF_NS_PER_S));
+		hf_component_detail(c, "not ready after %llu s",
+				    (unsigned long long)(c->policy.ready_ns / HF_NS_PER_S));
 		hf_warn("component '%s' (pid %u) is %s%s", c->spec->name, c->pid, c->detail,
 			arg.alive ? ", but it moves" : " and does not move");
 	}
-	input(c, HF_INPUT_TIMER, &arg);
-	return 0;
-}
-
-/* ---- hangs ----------------------------------------------------------------------------------- */
-
-/* Keeps what tells why it hung: a file beside the records, its beginning in the log. */
-static void keep_hang_report(struct hf_component *c, const char *why)
-{
-	struct hf_buf report = {};
-	char name[HF_SUP_NAME_MAX + 8], text[HF_TAIL_KEEP + 1];
-
-	(void)hf_buf_appendf(&report, "component %s pid %u: %s\n", c->spec->name, c->pid, why);
-	hf_proc_describe(c->pid, &report);
-	hf_tail_read(&c->tail);
-	hf_tail_text(&c->tail, text);
-	(void)hf_buf_appendf(&report, "last stderr:\n%s", text);
-	(void)hf_strf(name, sizeof(name), "%s.hang", c->spec->name);
-	if (report.len > HANG_REPORT_MAX)
-		report.len = HANG_REPORT_MAX;
-	if (report.data &&
-	    hf_write_file_atomic(c->w->state_dir, name, report.data, report.len, 0600) < 0)
-		hf_warn("keep the report '%s' of the hang, ignoring", name);
-	hf_buf_done(&report);
-}
-
-static void convict(struct hf_component *c, uint64_t now_ns)
-{
-	uint64_t silent_ms = (now_ns - c->hang.silent_since_ns) / HF_NS_PER_MS;
-
-	if (c->hang.stuck_worker >= 0)
-		set_detail(c, "worker %d made no progress for %llu ms", c->hang.stuck_worker,
-			   (unsigned long long)silent_ms);
-	else
-		set_detail(c, "no progress for %llu ms", (unsigned long long)silent_ms);
-	hf_error("component '%s' (pid %u) is hung: %s", c->spec->name, c->pid, c->detail);
-	keep_hang_report(c, c->detail);
-	c->intent = HF_EXIT_HUNG;
-	input(c, HF_INPUT_HANG, NULL);
-}
-
-static void tell_liveness(struct hf_component *c, enum hf_liveness before, uint64_t now_ns)
-{
-	enum hf_liveness l = c->hang.liveness;
-
-	if (l == before || l == HF_LIVE_LATE)
-		return;
-	if (l == HF_LIVE_OK) {
-		if (before == HF_LIVE_LATE)
-			return;
-		set_detail(c, "moves again");
-		hf_notice("component '%s' (pid %u) moves again", c->spec->name, c->pid);
-		return;
-	}
-	set_detail(c, "not moving: %s", hf_liveness_name(l));
-	hf_warn("component '%s' (pid %u) shows no progress for %llu ms: %s; it is not killed for that",
-		c->spec->name, c->pid,
-		(unsigned long long)((now_ns - c->hang.silent_since_ns) / HF_NS_PER_MS),
-		hf_liveness_name(l));
-}
-
-static void check_hang(struct hf_component *c)
-{
-	uint64_t now_ns = hf_now_monotonic_ns();
-	enum hf_liveness before = c->hang.liveness;
-	struct hf_proc_sample sample, *given = NULL;
-	int cgroup = c->in_cgroup ? c->cgroup_dir : -1;
-
-	if (c->machine.state != HF_STATE_STARTING && c->machine.state != HF_STATE_RUNNING)
-		return;
-	if (hf_hang_needs_sample(&c->hang, &c->hang_policy, now_ns) &&
-	    hf_proc_sample(c->pid, cgroup, now_ns, &sample) == 0)
-		given = &sample;
-	if (hf_hang_check(&c->hang, &c->hang_policy, given, now_ns) == HF_LIVE_HUNG) {
-		convict(c, now_ns);
-		return;
-	}
-	tell_liveness(c, before, now_ns);
-	arm(c->hang_timer, c->hang.due_ns);
-}
-
-static int on_hang_timer(sd_event_source *source, uint64_t usec, void *userdata)
-{
-	struct hf_component *c = HF_CAST(userdata, struct hf_component, COMPONENT_MAGIC);
-
-	(void)source;
-	(void)usec;
-	check_hang(c);
+	hf_component_input(c, HF_INPUT_TIMER, &arg);
 	return 0;
 }
 
@@ -638,7 +503,7 @@ int hf_component_new(struct hf_watchdog *w, const struct hf_component_spec *spec
 	r = add_timer(c, &c->timer, on_timer, "component-timer");
 	if (r < 0)
 		return r;
-	r = add_timer(c, &c->hang_timer, on_hang_timer, "component-hang");
+	r = add_timer(c, &c->hang_timer, hf_component_on_hang_timer, "component-hang");
 	if (r < 0)
 		return r;
 	r = open_tail(c);
@@ -709,11 +574,11 @@ static bool adopt(struct hf_component *c, const struct hf_record *r)
 		return false;
 	}
 	(void)hf_kernel_watch_process(c->w->kernel, c->pid, c->start_ns);
-	set_detail(c, "adopted from the previous watchdog");
-	input(c, HF_INPUT_ADOPT, &arg);
+	hf_component_detail(c, "adopted from the previous watchdog");
+	hf_component_input(c, HF_INPUT_ADOPT, &arg);
 	/* It dials within a second of our start: from now on it is judged like any other. */
 	hf_hang_begin(&c->hang, now_ns);
-	check_hang(c);
+	hf_component_check_hang(c);
 	hf_notice("component '%s' (pid %u) was running and is adopted", c->spec->name, c->pid);
 	return true;
 }
@@ -732,7 +597,7 @@ static void judge_missed_exit(struct hf_component *c, const struct hf_record *r)
 		e.verdict = &verdict;
 	hf_death_judge(&e, &c->death);
 	c->died = true;
-	set_detail(c, "%s", c->death.text);
+	hf_component_detail(c, "%s", c->death.text);
 	hf_warn("component '%s' (pid %u) ended while there was no watchdog: %s", c->spec->name,
 		r->pid, c->death.text);
 }
@@ -773,7 +638,7 @@ void hf_component_begin(struct hf_component *c)
 	if (r.pid)
 		judge_missed_exit(c, &r);
 	if (!r.want_up) {
-		set_detail(c, "stopped by request");
+		hf_component_detail(c, "stopped by request");
 		c->since_realtime_ns = hf_now_realtime_ns();
 		hf_info("component '%s' stays stopped, as somebody asked", c->spec->name);
 		return;
@@ -797,191 +662,8 @@ void hf_component_reconfigure(struct hf_component *c)
 void hf_component_request(struct hf_component *c, enum hf_input in, const char *reason)
 {
 	hf_assert(in == HF_INPUT_START || in == HF_INPUT_STOP || in == HF_INPUT_RESTART);
-	set_detail(c, "%s", reason);
-	input(c, in, NULL);
+	hf_component_detail(c, "%s", reason);
+	hf_component_input(c, in, NULL);
 	/* Where the state did not change, the wish may have. */
 	save(c);
-}
-
-/* ---- from the supervise socket ---------------------------------------------------------------- */
-
-bool hf_component_owns(const struct hf_component *c, uint32_t pid, uint32_t uid)
-{
-	return c->pid && c->pid == pid && c->uid == uid;
-}
-
-static void send_kernel(struct hf_component *c)
-{
-	_cleanup_close_ int text = hf_kernel_text_fd(c->w->kernel);
-	enum hf_kernel_assist assist = hf_kernel_assist(c->w->kernel);
-	struct hf_sup_kernel m = {.hdr = hf_peer_header(HF_SUP_KERNEL), .assist = assist};
-	int fds[_HF_SUP_FD_MAX];
-
-	_Static_assert((int)HF_KERNEL_ASSIST_EBPF == (int)HF_SUP_ASSIST_EBPF &&
-			       (int)HF_KERNEL_ASSIST_PARTIAL == (int)HF_SUP_ASSIST_PARTIAL &&
-			       (int)HF_KERNEL_ASSIST_OFF == (int)HF_SUP_ASSIST_OFF,
-		       "one numbering");
-	if (text < 0) {
-		hf_error_r(text, "make the kernel's description for '%s', ignoring", c->spec->name);
-		m.assist = HF_SUP_ASSIST_OFF;
-		hf_peer_send(c->peer, &m, NULL, 0);
-		return;
-	}
-	if (assist == HF_KERNEL_ASSIST_OFF) {
-		m.fds = 1;
-		hf_peer_send(c->peer, &m, &text, 1);
-		return;
-	}
-	fds[HF_SUP_FD_RING_URGENT] = hf_kernel_ring_fd(c->w->kernel, HF_RING_URGENT);
-	fds[HF_SUP_FD_RING_BULK] = hf_kernel_ring_fd(c->w->kernel, HF_RING_BULK);
-	fds[HF_SUP_FD_COUNTERS] = hf_kernel_counters_fd(c->w->kernel);
-	fds[HF_SUP_FD_INFO] = text;
-	m.fds = _HF_SUP_FD_MAX;
-	hf_peer_send(c->peer, &m, fds, _HF_SUP_FD_MAX);
-}
-
-static void send_last_exit(struct hf_component *c)
-{
-	const struct hf_death *d = &c->death;
-	struct hf_sup_last_exit m = {
-		.hdr = hf_peer_header(HF_SUP_LAST_EXIT),
-		.cause = d->cause,
-		.pid = d->pid,
-		.code = d->code,
-		.signal = d->signal,
-		.core = d->core,
-		.by_pid = d->by_pid,
-		.by_uid = d->by_uid,
-		.from_kernel = d->from_kernel,
-		.at_boot_ns = d->at_boot_ns,
-		.exit_to_exec_us = d->exit_to_exec_us,
-	};
-
-	(void)hf_strlcpy(m.by_comm, d->by_comm, sizeof(m.by_comm));
-	(void)hf_strlcpy(m.text, d->text, sizeof(m.text));
-	hf_peer_send(c->peer, &m, NULL, 0);
-}
-
-void hf_component_hello(struct hf_component *c, struct hf_peer *peer,
-			const struct hf_sup_hello *hello)
-{
-	struct hf_sup_welcome w = {
-		.hdr = hf_peer_header(HF_SUP_WELCOME),
-		.expect_ms = (uint32_t)c->w->config.hang.expect_ms,
-		.deadline_ms = (uint32_t)c->w->config.hang.deadline_ms,
-		.starts = (uint32_t)c->machine.starts,
-		.watchdog_pid = (uint32_t)getpid(),
-		.watchdog_version = HF_VERSION,
-	};
-
-	if (c->peer && c->peer != peer)
-		hf_peer_drop(c->peer);
-	c->peer = peer;
-	(void)hf_strlcpy(c->version, hello->version, sizeof(c->version));
-	hf_sanitize(c->version);
-	hf_hang_begin(&c->hang, hf_now_monotonic_ns());
-	check_hang(c);
-	hf_peer_send(peer, &w, NULL, 0);
-	if (hello->wants_kernel)
-		send_kernel(c);
-	/* It has been told, when it is the process of an earlier watchdog. */
-	if (c->died && !hello->readopted)
-		send_last_exit(c);
-	hf_debug("component '%s' %s (pid %u) says hello", c->spec->name, c->version, c->pid);
-}
-
-void hf_component_ready(struct hf_component *c)
-{
-	if (c->awaiting_ready) {
-		uint64_t now_ns = hf_now_boottime_ns();
-
-		c->awaiting_ready = false;
-		if (now_ns > c->death.at_boot_ns)
-			c->death.exit_to_ready_us = (now_ns - c->death.at_boot_ns) / HF_NS_PER_US;
-	}
-	c->detail[0] = 0;
-	input(c, HF_INPUT_READY, NULL);
-}
-
-int hf_component_progress(struct hf_component *c, const struct hf_sup_progress *p)
-{
-	enum hf_liveness before = c->hang.liveness;
-	int r = hf_hang_progress(&c->hang, p, hf_now_monotonic_ns());
-
-	/* The timer looks again by itself; only an excused one is told at once that it moves. */
-	if (r == 0 && before != HF_LIVE_OK)
-		check_hang(c);
-	return r;
-}
-
-void hf_component_status(struct hf_component *c, const char *text)
-{
-	(void)hf_strlcpy(c->status, text, sizeof(c->status));
-}
-
-void hf_component_stopping(struct hf_component *c, const char *reason)
-{
-	(void)hf_strlcpy(c->leaving, reason, sizeof(c->leaving));
-	hf_sanitize(c->leaving);
-}
-
-int hf_component_watch_socket(struct hf_component *c, uint64_t cookie, bool on)
-{
-	unsigned i = 0;
-	int r;
-
-	while (i < c->watches && c->watch[i] != cookie)
-		i++;
-	if (!on && i == c->watches)
-		return 0;
-	if (on && i == c->watches && c->watches == HF_PERMIT_WATCHES_MAX)
-		return -ENOSPC;
-	r = hf_kernel_watch_socket(c->w->kernel, cookie, on);
-	if (r < 0 && on)
-		return r;
-	if (!on)
-		c->watch[i] = c->watch[--c->watches];
-	else if (i == c->watches)
-		c->watch[c->watches++] = cookie;
-	return 0;
-}
-
-void hf_component_conn_gone(struct hf_component *c, struct hf_peer *peer)
-{
-	if (c->peer != peer)
-		return;
-	c->peer = NULL;
-	/* It dials again within a second. If it never does, that is silence like any other. */
-	hf_hang_begin(&c->hang, hf_now_monotonic_ns());
-	check_hang(c);
-}
-
-/* ---- for the bus ------------------------------------------------------------------------------ */
-
-void hf_component_view(const struct hf_component *c, struct hf_component_view *ret)
-{
-	*ret = (struct hf_component_view){
-		.name = c->spec->name,
-		.version = c->version,
-		.pid = c->pid,
-		.uid = c->uid,
-		.state = c->machine.state,
-		.restarts = c->machine.starts ? c->machine.starts - 1 : 0,
-		.since_realtime_ns = c->since_realtime_ns,
-		.rss_bytes = c->pid ? hf_proc_rss(c->pid) : 0,
-		.status_text = c->status,
-		.last_exit = c->died ? &c->death : NULL,
-	};
-	(void)hf_strlcpy(ret->detail, c->detail, sizeof(ret->detail));
-	(void)hf_strlcpy(ret->last_stderr, c->last_stderr, sizeof(ret->last_stderr));
-}
-
-const char *hf_component_name(const struct hf_component *c)
-{
-	return c->spec->name;
-}
-
-bool hf_component_stopped(const struct hf_component *c)
-{
-	return c->machine.state == HF_STATE_STOPPED;
 }

@@ -40,6 +40,7 @@ static const char *const input_names[] = {
 	[HF_INPUT_READY] = "ready",
 	[HF_INPUT_EXIT] = "exit",
 	[HF_INPUT_HANG] = "hang",
+	[HF_INPUT_LIMIT] = "limit",
 	[HF_INPUT_TIMER] = "timer",
 	[HF_INPUT_ADOPT] = "adopt",
 };
@@ -122,6 +123,7 @@ static unsigned stopped(const struct step *s)
 static unsigned terminate(const struct step *s, bool want_up)
 {
 	s->m->want_up = want_up;
+	s->m->blamed = false;
 	enter(s, HF_STATE_STOPPING, s->policy->stop_ns);
 	return HF_ACTION_TERM;
 }
@@ -136,9 +138,18 @@ static unsigned restart(const struct step *s)
 	return terminate(s, true);
 }
 
+static unsigned limit(const struct step *s)
+{
+	unsigned actions = terminate(s, true);
+
+	s->m->blamed = true;
+	return actions;
+}
+
 static unsigned want_up(const struct step *s)
 {
 	s->m->want_up = true;
+	s->m->blamed = false; /* a person's word: start at once */
 	return 0;
 }
 
@@ -187,9 +198,11 @@ static unsigned died(const struct step *s)
 	return back_off(s);
 }
 
-/* It ended because we asked: no failure of its own. */
+/* It ended because we asked: no failure of its own, unless we asked for its fault. */
 static unsigned ended(const struct step *s)
 {
+	if (s->m->blamed)
+		return died(s);
 	return s->m->want_up ? spawn(s) : stopped(s);
 }
 
@@ -248,6 +261,7 @@ static const cell_fn table[_HF_STATE_MAX][_HF_INPUT_MAX] = {
 		[HF_INPUT_READY] = ready,
 		[HF_INPUT_EXIT] = died,
 		[HF_INPUT_HANG] = hang,
+		[HF_INPUT_LIMIT] = limit,
 		[HF_INPUT_TIMER] = not_ready,
 	},
 	[HF_STATE_RUNNING] = {
@@ -255,6 +269,7 @@ static const cell_fn table[_HF_STATE_MAX][_HF_INPUT_MAX] = {
 		[HF_INPUT_RESTART] = restart,
 		[HF_INPUT_EXIT] = died,
 		[HF_INPUT_HANG] = hang,
+		[HF_INPUT_LIMIT] = limit,
 		[HF_INPUT_TIMER] = healthy,
 	},
 	[HF_STATE_STOPPING] = {

@@ -41,8 +41,9 @@ enum hf_input {
 	HF_INPUT_READY,        /* it said READY */
 	HF_INPUT_EXIT,         /* its process is gone */
 	HF_INPUT_HANG,         /* the judge's word */
-	HF_INPUT_TIMER,        /* deadline_ns has passed */
-	HF_INPUT_ADOPT,        /* at start: its process was found running */
+	HF_INPUT_LIMIT, /* it uses more than it may: ended in order, then restarted as after a failure */
+	HF_INPUT_TIMER, /* deadline_ns has passed */
+	HF_INPUT_ADOPT, /* at start: its process was found running */
 	_HF_INPUT_MAX,
 };
 
@@ -79,6 +80,7 @@ struct hf_machine {
 	enum hf_state state;
 	bool want_up;           /* a process is wanted once the present one is gone */
 	bool was_ready;         /* the present process said READY */
+	bool blamed;            /* stopping: its end counts as a failure of its own */
 	unsigned failures;      /* exponent of the next delay */
 	uint64_t since_ns;      /* when state was entered */
 	uint64_t started_at_ns; /* of the present process */

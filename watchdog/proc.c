@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "holdfast/kernel_policy.h"
+#include "watchdog/cgroup.h"
 
 /* Our components have a handful of threads; a runaway must not make us read for seconds. */
 #define THREADS_MAX 32
@@ -43,7 +44,7 @@ int hf_proc_parse_stat(const char *text, struct hf_proc_stat *ret)
 {
 	const char *p = strrchr(text, ')');
 	struct hf_proc_stat s = {};
-	uint64_t ticks;
+	uint64_t ticks, utime, stime;
 	long threads;
 	int ppid;
 
@@ -51,14 +52,16 @@ int hf_proc_parse_stat(const char *text, struct hf_proc_stat *ret)
 		return -EBADMSG;
 	/* Fields 3 (state) to 22 (starttime); see proc_pid_stat(5). */
 	if (sscanf(p + 1,
-		   " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld %*d "
-		   "%" SCNu64,
-		   &s.state, &ppid, &threads, &ticks) != 4)
+		   " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %" SCNu64 " %" SCNu64
+		   " %*d %*d %*d %*d %ld %*d %" SCNu64,
+		   &s.state, &ppid, &utime, &stime, &threads, &ticks) != 6)
 		return -EBADMSG;
-	if (ppid < 0 || threads < 0 || ticks > UINT64_MAX / HF_PROCESS_TICK_NS)
+	if (ppid < 0 || threads < 0 || ticks > UINT64_MAX / HF_PROCESS_TICK_NS ||
+	    utime > UINT32_MAX * UINT64_C(100) || stime > UINT32_MAX * UINT64_C(100))
 		return -EBADMSG;
 	s.ppid = (uint32_t)ppid;
 	s.threads = (uint32_t)threads;
+	s.cpu_ns = (utime + stime) * HF_PROCESS_TICK_NS;
 	s.start_ns = ticks * HF_PROCESS_TICK_NS;
 	*ret = s;
 	return 0;
@@ -145,11 +148,12 @@ static uint64_t keyed_number(const char *text, const char *key)
 	return p ? strtoull(p + strlen(key), NULL, 10) : 0;
 }
 
-int hf_proc_sample(uint32_t pid, int cgroup_dir, uint64_t now_ns, struct hf_proc_sample *ret)
+int hf_proc_sample(uint32_t pid, uint64_t now_ns, struct hf_proc_sample *ret)
 {
 	_cleanup_close_ int dir = open_proc(pid);
 	struct hf_proc_sample s = {.at_ns = now_ns};
 	char buf[SMALL_FILE];
+	bool frozen;
 	int r;
 
 	if (dir < 0)
@@ -160,13 +164,8 @@ int hf_proc_sample(uint32_t pid, int cgroup_dir, uint64_t now_ns, struct hf_proc
 	/* A debugger that has let it run still holds it: breakpoints stop it again any moment. */
 	if (read_small(dir, "status", buf) > 0 && keyed_number(buf, "\nTracerPid:") > 0)
 		s.traced = true;
-	if (cgroup_dir >= 0) {
-		if (read_small(cgroup_dir, "cpu.stat", buf) > 0)
-			s.throttled_ns = keyed_number(buf, "throttled_usec ") * HF_NS_PER_US;
-		if (read_small(cgroup_dir, "cgroup.events", buf) > 0 &&
-		    keyed_number(buf, "frozen ") == 1)
-			s.stopped = true;
-	}
+	hf_cgroup_hardship(pid, &s.throttled_ns, &frozen);
+	s.stopped |= frozen;
 	*ret = s;
 	return 0;
 }

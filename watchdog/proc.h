@@ -16,6 +16,7 @@ struct hf_proc_stat {
 	uint32_t ppid;
 	uint64_t start_ns; /* CLOCK_BOOTTIME of the start, rounded down to a tick */
 	uint32_t threads;
+	uint64_t cpu_ns; /* user and system, ended threads included; in ticks */
 };
 
 /* The text of /proc/PID/stat; comm may hold anything, ')' and newlines included. -EBADMSG. */
@@ -27,14 +28,13 @@ struct hf_proc_sample {
 	uint64_t at_ns;        /* CLOCK_MONOTONIC */
 	uint64_t cpu_ns;       /* on a CPU, all threads */
 	uint64_t wait_ns;      /* runnable without a CPU, all threads: starvation */
-	uint64_t throttled_ns; /* its cgroup was over its quota; 0 where there is none */
+	uint64_t throttled_ns; /* its cgroups were over their quota */
 	bool stopped;          /* SIGSTOP, or a frozen cgroup */
 	bool traced;           /* a debugger holds it */
 	bool uninterruptible;  /* some thread is in D state */
 };
 
-/* cgroup_dir: directory of its own cgroup, or -1. */
-int hf_proc_sample(uint32_t pid, int cgroup_dir, uint64_t now_ns, struct hf_proc_sample *ret);
+int hf_proc_sample(uint32_t pid, uint64_t now_ns, struct hf_proc_sample *ret);
 
 /* Resident memory in bytes, 0 if unknown. */
 uint64_t hf_proc_rss(uint32_t pid);

@@ -251,7 +251,7 @@ int hf_spawn(const struct hf_spawn *s, struct hf_spawned *ret, const char **ret_
 	if (out.pid < 0)
 		return (int)n;
 
-	report_write = hf_close(report_write);
+	(void)hf_close(TAKE_FD(report_write));
 	/* exec closed the child's end, so this never waits. */
 	n = hf_read_full(report_read, &failure, sizeof(failure));
 	if (n == (ssize_t)sizeof(failure) && failure.step < _STEP_MAX) {

@@ -48,6 +48,7 @@ static const struct cell cells[] = {
 	IGNORED(STOPPED, READY, false),
 	IGNORED(STOPPED, EXIT, false),
 	IGNORED(STOPPED, HANG, false),
+	IGNORED(STOPPED, LIMIT, false),
 	IGNORED(STOPPED, TIMER, false),
 	C(STOPPED, ADOPT, RUNNING, 0, 600 * S, true),
 
@@ -59,6 +60,7 @@ static const struct cell cells[] = {
 	C(STARTING, READY, RUNNING, 0, 600 * S, true),
 	C(STARTING, EXIT, BACKOFF, 0, S / 10, true),
 	C(STARTING, HANG, HUNG, HF_ACTION_KILL, 5 * S, true),
+	C(STARTING, LIMIT, STOPPING, HF_ACTION_TERM, 10 * S, true),
 	C(STARTING, TIMER, HUNG, HF_ACTION_KILL, 5 * S, true),
 	IGNORED(STARTING, ADOPT, true),
 
@@ -70,6 +72,7 @@ static const struct cell cells[] = {
 	IGNORED(RUNNING, READY, true),
 	C(RUNNING, EXIT, BACKOFF, 0, S / 10, true),
 	C(RUNNING, HANG, HUNG, HF_ACTION_KILL, 5 * S, true),
+	C(RUNNING, LIMIT, STOPPING, HF_ACTION_TERM, 10 * S, true),
 	C(RUNNING, TIMER, RUNNING, 0, 0, true),
 	IGNORED(RUNNING, ADOPT, true),
 
@@ -81,6 +84,7 @@ static const struct cell cells[] = {
 	IGNORED(STOPPING, READY, false),
 	C(STOPPING, EXIT, STOPPED, 0, 0, false),
 	IGNORED(STOPPING, HANG, false),
+	IGNORED(STOPPING, LIMIT, false),
 	C(STOPPING, TIMER, STOPPING, HF_ACTION_KILL, 5 * S, false),
 	IGNORED(STOPPING, ADOPT, false),
 
@@ -92,6 +96,7 @@ static const struct cell cells[] = {
 	IGNORED(BACKOFF, READY, true),
 	IGNORED(BACKOFF, EXIT, true),
 	IGNORED(BACKOFF, HANG, true),
+	IGNORED(BACKOFF, LIMIT, true),
 	C(BACKOFF, TIMER, STARTING, HF_ACTION_SPAWN, 30 * S, true),
 	IGNORED(BACKOFF, ADOPT, true),
 
@@ -103,6 +108,7 @@ static const struct cell cells[] = {
 	IGNORED(HUNG, READY, true),
 	C(HUNG, EXIT, BACKOFF, 0, S / 10, true),
 	IGNORED(HUNG, HANG, true),
+	IGNORED(HUNG, LIMIT, true),
 	C(HUNG, TIMER, HUNG, HF_ACTION_KILL, 5 * S, true),
 	IGNORED(HUNG, ADOPT, true),
 
@@ -114,6 +120,7 @@ static const struct cell cells[] = {
 	IGNORED(HELD, READY, true),
 	IGNORED(HELD, EXIT, true),
 	IGNORED(HELD, HANG, true),
+	IGNORED(HELD, LIMIT, true),
 	C(HELD, TIMER, STARTING, HF_ACTION_SPAWN, 30 * S, true),
 	IGNORED(HELD, ADOPT, true),
 };
@@ -287,6 +294,23 @@ static void restart_request_starts_again_without_delay_or_blame(void **state)
 	assert_int_equal(m.failures, 0);
 }
 
+static void limit_is_a_failure_and_waits_where_a_restart_does_not(void **state)
+{
+	struct hf_machine m = in_state(HF_STATE_RUNNING);
+	const struct hf_machine_arg arg = {.exit_code = 0, EVEN};
+
+	(void)state;
+	assert_int_equal(hf_machine_input(&m, &policy, HF_INPUT_LIMIT, NULL, T0), HF_ACTION_TERM);
+	assert_int_equal(hf_machine_input(&m, &policy, HF_INPUT_EXIT, &arg, T0 + S), 0);
+	assert_int_equal(m.state, HF_STATE_BACKOFF);
+	/* unless a person asks for it meanwhile */
+	m = in_state(HF_STATE_RUNNING);
+	(void)hf_machine_input(&m, &policy, HF_INPUT_LIMIT, NULL, T0);
+	(void)hf_machine_input(&m, &policy, HF_INPUT_RESTART, NULL, T0);
+	assert_int_equal(hf_machine_input(&m, &policy, HF_INPUT_EXIT, &arg, T0 + S),
+			 HF_ACTION_SPAWN);
+}
+
 static void stop_during_a_hang_or_failed_start_stays_stopped(void **state)
 {
 	struct hf_machine m = in_state(HF_STATE_HUNG);
@@ -344,6 +368,7 @@ int main(void)
 		cmocka_unit_test(ten_healthy_minutes_forget_failures_and_one_minute_does_not),
 		cmocka_unit_test(permanent_exit_is_held_and_tried_again_slowly),
 		cmocka_unit_test(restart_request_starts_again_without_delay_or_blame),
+		cmocka_unit_test(limit_is_a_failure_and_waits_where_a_restart_does_not),
 		cmocka_unit_test(stop_during_a_hang_or_failed_start_stays_stopped),
 		cmocka_unit_test(late_ready_is_waited_for_while_it_moves),
 		cmocka_unit_test(adopted_process_keeps_its_age),

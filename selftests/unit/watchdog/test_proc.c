@@ -23,6 +23,7 @@ static void stat_is_parsed_behind_the_last_parenthesis(void **state)
 		assert_int_equal(s.state, 'S');
 		assert_int_equal(s.ppid, 4);
 		assert_int_equal(s.threads, 3);
+		assert_int_equal(s.cpu_ns, (14 + 15) * HF_PROCESS_TICK_NS);
 		assert_int_equal(s.start_ns, 12345 * HF_PROCESS_TICK_NS);
 	}
 }
@@ -50,7 +51,7 @@ static void own_process_is_seen(void **state)
 	assert_int_equal(s.ppid, getppid());
 	assert_true(s.start_ns <= hf_now_boottime_ns());
 	assert_true(s.start_ns % HF_PROCESS_TICK_NS == 0);
-	assert_ok(hf_proc_sample((uint32_t)getpid(), -1, 1, &sample));
+	assert_ok(hf_proc_sample((uint32_t)getpid(), 1, &sample));
 	assert_false(sample.stopped);
 	assert_int_equal(sample.at_ns, 1);
 	assert_true(hf_proc_rss((uint32_t)getpid()) > 100000);
@@ -68,7 +69,7 @@ static void gone_process_is_esrch(void **state)
 
 	(void)state;
 	assert_err(hf_proc_stat(UINT32_MAX, &s), -ESRCH);
-	assert_err(hf_proc_sample(UINT32_MAX, -1, 1, &sample), -ESRCH);
+	assert_err(hf_proc_sample(UINT32_MAX, 1, &sample), -ESRCH);
 	assert_int_equal(hf_proc_rss(UINT32_MAX), 0);
 }
 
