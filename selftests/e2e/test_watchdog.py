@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The watchdog against a component that misbehaves in every way it can."""
 
+import ctypes
 import json
 import os
 import pathlib
@@ -11,6 +12,8 @@ import time
 
 from harness import alive, main, wait_for
 from watchdogtest import Bus, BusError, WatchdogTest, field
+
+PTRACE_ATTACH, PTRACE_DETACH = 16, 17
 
 
 class Restart(WatchdogTest):
@@ -208,22 +211,13 @@ class Control(WatchdogTest):
     def test_stop_leaves_no_process_no_pin_and_no_socket(self):
         a = self.start()
         watchdog = self.watchdog_pid()
+        if not self.kernel_off_hint():
+            self.assertTrue(self.pins())
         self.i.stop_daemon("launch")
         self.assertFalse(alive(a["pid"]) or alive(watchdog))
         self.assertEqual(self.processes(), [])
         self.assertEqual(sorted(p.name for p in self.i.path("run").iterdir() if p.name != "watchdog.lock"), [])
         self.assertFalse(self.pins(), "pins are left")
-
-    def pins(self):
-        name = self.instance_name()
-        path = f"/sys/fs/bpf/holdfast/{name}"
-        return os.listdir(path) if os.path.isdir(path) else []
-
-    def instance_name(self):
-        h = 0xCBF29CE484222325
-        for b in str(self.i.dir).encode():
-            h = (h ^ b) * 0x100000001B3 & (1 << 64) - 1
-        return f"dev-{h:016x}"
 
     def test_stop_by_the_bus_ends_launch_as_well(self):
         a = self.start()
@@ -372,11 +366,64 @@ class Hang(WatchdogTest):
         time.sleep(1.5)
         self.assertEqual(self.agent()["pid"], a["pid"])
 
+    def test_process_in_a_debugger_is_reported_and_not_killed(self):
+        a = self.start()
+        libc = ctypes.CDLL(None, use_errno=True)
+        self.assertEqual(libc.ptrace(PTRACE_ATTACH, a["pid"], None, None), 0, os.strerror(ctypes.get_errno()))
+        os.waitpid(a["pid"], 0)
+        self.wait_agent(lambda x: "debugger" in x["detail"], "the report")
+        time.sleep(2)  # the fact is that nothing happens
+        self.assertEqual(self.agent()["pid"], a["pid"])
+        libc.ptrace(PTRACE_DETACH, a["pid"], None, None)
+        self.wait_log("launch", "moves again")
+        self.assertEqual(self.agent()["pid"], a["pid"])
+
+    def test_process_blocked_in_the_kernel_is_given_the_long_deadline(self):
+        a = self.start("dstate")
+        self.wait_agent(lambda x: "blocked in the kernel" in x["detail"], "the report")
+        self.wait_log("launch", "moves again")
+        b = self.agent()
+        self.assertEqual((b["pid"], b["restarts"]), (a["pid"], a["restarts"]))
+
+    def test_throttled_process_is_given_the_long_deadline(self):
+        quota = pathlib.Path("/sys/fs/cgroup/cpu")
+        if not (quota / "tasks").exists():
+            self.skipTest("no cgroup v1 cpu hierarchy to set a quota in")
+        a = self.start("busy")
+        group = quota / f"hf-test-{os.getpid()}"
+        group.mkdir()
+        try:
+            (group / "cpu.cfs_period_us").write_text("100000")
+            (group / "cpu.cfs_quota_us").write_text("1000")
+            (group / "tasks").write_text(str(a["pid"]))
+            self.wait_agent(lambda x: "starved" in x["detail"], "the report")
+            time.sleep(1.5)  # well beyond the short deadline
+            self.assertEqual(self.agent()["pid"], a["pid"])
+        finally:
+            for pid in (group / "tasks").read_text().split():
+                (quota / "tasks").write_text(pid)
+            group.rmdir()
+        self.wait_log("launch", "moves again")
+        self.assertEqual(self.agent()["pid"], a["pid"])
+
     def test_working_process_is_left_alone(self):
         a = self.start()
         time.sleep(4)
         b = self.agent()
         self.assertEqual((a["pid"], b["pid"], b["state"], b["detail"]), (b["pid"], a["pid"], "running", ""))
+
+
+class Limits(WatchdogTest):
+    def test_component_over_its_memory_is_ended_in_order_and_restarted(self):
+        config = self.i.path("config.yml").read_text().replace('    user: "60540"', '    user: "60540"\n    memory_max_bytes: 48MiB')
+        self.i.path("config.yml").write_text(config)
+        a = self.start("leak")
+        self.wait_agent(lambda x: x["restarts"] > a["restarts"], "a restart")
+        self.mode("ok")
+        b = self.wait_agent(lambda x: x["status_text"] == "mode ok", "a good process")
+        self.assertEqual(b["last_exit"]["cause"], "limit")
+        self.assertEqual(b["last_exit"]["code"], 0)
+        self.wait_log("launch", "48 are allowed")
 
 
 class Memory(WatchdogTest):

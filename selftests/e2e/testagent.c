@@ -14,6 +14,9 @@
  *   silent            never says anything
  *   violate           says READY twice on a connection of its own
  *   garbage           sends five bytes on a connection of its own
+ *   dstate            READY, then waits 2.5 s in the kernel, unkillable (D), and goes on
+ *   busy              works, a fifth of the time on a CPU
+ *   leak              works, and takes 64 MiB more
  *   litter            leaves a child behind and exits with code 3
  */
 #include <errno.h>
@@ -24,8 +27,10 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -132,16 +137,43 @@ static void garbage(void)
 	wait_end(fd);
 }
 
+static void burn(uint64_t ns)
+{
+	struct timespec t;
+	uint64_t end = 0, now;
+
+	do {
+		(void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+		now = (uint64_t)t.tv_sec * HF_NS_PER_S + (uint64_t)t.tv_nsec;
+		end = end ? end : now + ns;
+	} while (now < end);
+}
+
 /* After READY: what the mode does next, from the loop. */
 static int on_later(sd_event_source *source, uint64_t usec, void *arg)
 {
 	volatile unsigned long n = 0;
 
-	(void)source;
 	(void)usec;
 	(void)arg;
 	if (is("exit "))
 		exit(atoi(mode + 5));
+	if (is("leak")) {
+		void *p = malloc(64 << 20);
+
+		if (p)
+			memset(p, 1, 64 << 20); /* kept until the end */
+	}
+	/* The parent of a vfork waits uninterruptibly until the child ends. */
+	if (is("dstate") && vfork() == 0) {
+		(void)usleep(2500000);
+		_exit(0);
+	}
+	if (is("busy")) {
+		burn(20 * HF_NS_PER_MS);
+		(void)sd_event_source_set_time_relative(source, 100000);
+		(void)sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+	}
 	while (is("sleep"))
 		(void)pause();
 	while (is("spin"))

@@ -144,6 +144,7 @@ class WatchdogTest(InstanceTest):
     config_extra = ""
 
     def setUp(self):
+        self.addCleanup(self._expect_no_strays)  # cleanups run last in first out: after the instance was stopped
         super().setUp()
         self.assertTrue(TESTAGENT.exists(), f"{TESTAGENT} is not built; run make e2e")
         bindir = self.i.dir.parent / "bin"
@@ -154,19 +155,33 @@ class WatchdogTest(InstanceTest):
         self.i.bin = bindir
         self.bus = Bus(self.i.path("run", "watchdog.sock"))
         self.i.prepare(agent_config=self.i.default_agent_config(f"restart:\n  settle_s: {self.settle_s}\n" + self.config_extra))
-        self.addCleanup(self._end_strays)
 
-    def _end_strays(self):
-        """Whatever a failed test left behind in our directory; by pid, found by cwd."""
-        for pid in self.processes():
-            self.kill(pid)
+    def _expect_no_strays(self):
+        """A stop leaves nothing: no process, no pin. What is there is ended and is a failure."""
+        strays = self.processes()
+        while self.processes():
+            for pid in self.processes():
+                self.kill(pid)
+        pins = self.pins()
+        if pins:
+            shutil.rmtree(self.pin_dir(), ignore_errors=True)
+        self.assertEqual((strays, pins), ([], []))
+
+    def pin_dir(self):
+        h = 0xCBF29CE484222325
+        for b in str(self.i.dir).encode():
+            h = (h ^ b) * 0x100000001B3 & (1 << 64) - 1
+        return f"/sys/fs/bpf/holdfast/dev-{h:016x}"
+
+    def pins(self):
+        return os.listdir(self.pin_dir()) if os.path.isdir(self.pin_dir()) else []
 
     def processes(self):
         found = []
         for entry in os.listdir("/proc"):
             if entry.isdigit() and int(entry) != os.getpid():
                 try:
-                    if os.readlink(f"/proc/{entry}/cwd") == str(self.i.dir) and alive(int(entry)):
+                    if os.readlink(f"/proc/{entry}/cwd").split(" ")[0] == str(self.i.dir) and alive(int(entry)):
                         found.append(int(entry))
                 except OSError:
                     pass
