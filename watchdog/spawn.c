@@ -117,12 +117,16 @@ static int drop_capabilities(void)
 
 static int reset_signals(void)
 {
-	struct sigaction dfl = {.sa_handler = SIG_DFL};
+	/* As the kernel takes it: handler, flags, restorer, mask. All zero is SIG_DFL. */
+	static const unsigned long dfl[4];
 	sigset_t none;
 
-	/* exec resets handlers, but keeps what is ignored and what is blocked. */
+	/*
+	 * exec resets handlers, but keeps what is ignored and what is blocked. By system call: libc
+	 * refuses its own two signals, which a parent may have left ignored.
+	 */
 	for (int sig = 1; sig < NSIG; sig++)
-		(void)sigaction(sig, &dfl, NULL); /* KILL, STOP and libc's own two refuse */
+		(void)syscall(SYS_rt_sigaction, sig, dfl, NULL, NSIG / 8); /* not KILL and STOP */
 	(void)sigemptyset(&none);
 	return (int)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, NSIG / 8);
 }
