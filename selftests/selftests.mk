@@ -39,7 +39,7 @@ TEST_PARTS := build=SANITIZE=1,all,unit-build unit=SANITIZE=1,unit \
 	      $(if $(wildcard selftests/vm/vm.mk),vm-small) \
 	      $(if $(wildcard selftests/e2e/e2e.mk),e2e)
 
-GROUPS ?= build run test
+GROUPS ?= build run test vm
 
 .PHONY: deps test
 deps: ## install missing packages (GROUPS="build run test check vm")
