@@ -103,7 +103,7 @@ PB_H     := $(PROTOS:include/holdfast/%.proto=$(O)/gen/%.pb-c.h)
 PB_OBJ   := $(PROTOS:include/holdfast/%.proto=$(O)/obj/gen/%.pb-c.o)
 BPF_SRC  := $(wildcard bpf/*.bpf.c)
 BPF_OBJ  := $(BPF_SRC:bpf/%.bpf.c=$(O)/bpf/%.bpf.o)
-SKEL     := $(if $(BPF_SRC),$(O)/gen/holdfast.skel.h)
+SKEL     := $(if $(BPF_SRC),$(O)/gen/holdfast.skel.h $(O)/gen/holdfast_old.skel.h)
 
 GEN_HDRS := $(PB_H)
 
@@ -159,6 +159,23 @@ $(O)/gen/holdfast.skel.h: $(O)/bpf/holdfast.linked.o
 	$(call msg,SKEL,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(BPFTOOL) gen skeleton $< name holdfast > $@
+
+# The same for kernels before 5.12, whose instruction set has no add that returns the old value.
+BPF_OLD_OBJ := $(BPF_SRC:bpf/%.bpf.c=$(O)/bpf/old/%.bpf.o)
+
+$(O)/bpf/old/%.bpf.o: bpf/%.bpf.c
+	$(call msg,BPF,$< (old))
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CLANG) $(BPF_CFLAGS) -DHF_NO_FETCH -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
+
+$(O)/bpf/holdfast_old.linked.o: $(BPF_OLD_OBJ)
+	$(call msg,GENOBJ,$@)
+	$(Q)$(BPFTOOL) gen object $@ $^
+
+$(O)/gen/holdfast_old.skel.h: $(O)/bpf/holdfast_old.linked.o
+	$(call msg,SKEL,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(BPFTOOL) gen skeleton $< name holdfast_old > $@
 
 $(O)/obj/watchdog/kernel_load.o: | $(SKEL)
 

@@ -44,6 +44,16 @@ struct {
 	__type(value, struct hf_cpu_counters);
 } counters HF_SHARED SEC(".maps");
 
+#ifdef HF_NO_FETCH
+/* lib/emit.h: a sequence number is being taken on this CPU. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} seq_taking HF_SHARED SEC(".maps");
+#endif
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -103,6 +113,7 @@ struct {
 #define HF_SOCK_REPORTED     (1u << 2) /* its end was told: nothing more for it */
 #define HF_SOCK_ABORTED      (1u << 3) /* went to CLOSE without FIN */
 #define HF_SOCK_KEEPALIVE    (1u << 4) /* ended by unanswered keepalive probes */
+#define HF_SOCK_PASSIVE      (1u << 5) /* came from a listener: its reader is its owner */
 
 struct hf_sock_life {
 	__u64 start_ns;
@@ -125,6 +136,19 @@ struct {
 	__type(key, int);
 	__type(value, struct hf_sock_life);
 } sock_life HF_SHARED SEC(".maps");
+
+#ifdef HF_NO_FETCH
+/*
+ * Where tracing programs have no socket storage (before 5.11): by address. No copy from a listener,
+ * and old entries are evicted instead of dying with the socket; each new socket begins a new one.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u64);
+	__type(value, struct hf_sock_life);
+} life_by_address HF_SHARED SEC(".maps");
+#endif
 
 /* Names of the cgroups of owners: an event in softirq must not walk another process. */
 struct hf_cgroup_names {

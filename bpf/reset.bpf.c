@@ -138,8 +138,7 @@ int BPF_PROG(tcp_reset_sent, struct sock *sk, struct sk_buff *skb)
 			state = life->last_state;
 	}
 	if (is_keepalive_end(sk, state, reason)) {
-		if (life)
-			life->flags |= HF_SOCK_KEEPALIVE;
+		hf_life_mark(life, HF_SOCK_KEEPALIVE);
 		return 0;
 	}
 	watched = hf_watched(sk);

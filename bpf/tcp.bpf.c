@@ -52,12 +52,12 @@ static __always_inline void end_of(struct sock *sk, struct hf_sock_life *life, _
 	e = hf_conn_event(sk, life, kind, old, watched);
 	if (!e)
 		return;
-	if (life)
-		life->flags |= HF_SOCK_REPORTED;
+	hf_life_mark(life, HF_SOCK_REPORTED);
 	if (weight > 1) {
 		e->header.weight = weight;
 		e->header.flags |= HF_EVENT_F_SAMPLED;
 	}
+	life = HF_AFRESH(life);
 	if (life && (life->flags & HF_SOCK_RST_SENT))
 		e->header.flags |= HF_EVENT_F_RST_SENT;
 	hf_submit(e, watched, sizeof(*e));
@@ -87,15 +87,19 @@ int BPF_PROG(tcp_state, struct sock *sk, int old, int new)
 				new == TCP_LISTEN ? HF_OWNER_LISTEN : HF_OWNER_CONNECT);
 		return 0;
 	case TCP_SYN_RECV:
-		/* A copy of the listener's storage came with the new socket. */
-		life = hf_life(sk);
-		if (life) {
-			life->born_ns = bpf_ktime_get_boot_ns();
-			life->src = life->src == HF_OWNER_NONE ? HF_OWNER_NONE : HF_OWNER_LISTEN;
-			life->flags = 0;
-			life->closed_by = HF_CLOSED_BY_NONE;
-			life->rtx_count = 0;
-		}
+		/* A copy of the listener's storage came with the new socket, if there was any. */
+		life = hf_life_or_new(sk);
+		if (!life)
+			return 0;
+		if (!hf_kernel.sk_storage)
+			__builtin_memset(life, 0, sizeof(*life));
+		life->born_ns = bpf_ktime_get_boot_ns();
+		if (life->src != HF_OWNER_NONE)
+			life->src = HF_OWNER_LISTEN;
+		life->flags = HF_SOCK_PASSIVE;
+		life->last_state = 0;
+		life->closed_by = HF_CLOSED_BY_NONE;
+		life->rtx_count = 0;
 		return 0;
 	case TCP_FIN_WAIT1:
 	case TCP_CLOSE_WAIT:
@@ -109,8 +113,7 @@ int BPF_PROG(tcp_state, struct sock *sk, int old, int new)
 
 			if (!e)
 				return 0;
-			if (life)
-				life->flags |= HF_SOCK_REPORTED;
+			hf_life_mark(life, HF_SOCK_REPORTED);
 			hf_submit(e, true, sizeof(*e));
 		}
 		return 0;
@@ -143,8 +146,7 @@ int BPF_PROG(tcp_error, struct sock *sk)
 	e = hf_conn_event(sk, life, HF_EVENT_CONN_DROPPED, state, true);
 	if (!e)
 		return 0;
-	if (life)
-		life->flags |= HF_SOCK_REPORTED;
+	hf_life_mark(life, HF_SOCK_REPORTED);
 	hf_submit(e, true, sizeof(*e));
 	return 0;
 }
@@ -162,9 +164,9 @@ int BPF_PROG(tcp_owner, struct sock *sk)
 	struct hf_sock_life *life = hf_life(sk);
 	struct task_struct *task;
 
-	if (!life || life->tgid == tgid)
-		goto same;
-	if (life->src != HF_OWNER_LISTEN && life->src != HF_OWNER_ACCEPT)
+	if (!life || !(life->flags & HF_SOCK_PASSIVE))
+		return 0;
+	if (life->tgid == tgid && life->src == HF_OWNER_ACCEPT)
 		return 0;
 	if (!sk->sk_lock.owned)
 		return 0;
@@ -172,10 +174,6 @@ int BPF_PROG(tcp_owner, struct sock *sk)
 	if (BPF_CORE_READ(task, flags) & PF_KTHREAD)
 		return 0;
 	hf_life_capture(life, task, HF_OWNER_ACCEPT);
-	return 0;
-same:
-	if (life && life->src == HF_OWNER_LISTEN && sk->sk_lock.owned)
-		life->src = HF_OWNER_ACCEPT;
 	return 0;
 }
 

@@ -7,6 +7,8 @@
  * I2. Counters and policy are filled before the first program is attached.
  * I3. Nothing of libbpf outlives hf_kernel_open(): only descriptors and our own strings do, so that
  *     the BTF of the whole kernel does not stay in memory.
+ *
+ * Long, because it is the one file that may know libbpf, and everything here does.
  */
 #include "kernel_load.h"
 
@@ -29,27 +31,17 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "kernel_pins.h"
+#include "kernel_probe.h"
 
-/* As bpf/maps.h has it; the skeleton names the type. */
-struct hf_kernel_features {
-	bool sk_storage;
-	bool sk_cookie;
-	bool rst_reason;
-	bool group_dead;
-	bool retransmit_err;
-	bool drop_rx_sk;
-	uint32_t page_kib;
-	uint32_t cpus;
-};
-
+/* The skeleton names this type, too. */
 struct hf_cgroup_names {
 	char leaf[HF_CGROUP_LEAF_SIZE];
 	char parent[HF_CGROUP_PARENT_SIZE];
 };
 
 #include "holdfast.skel.h"
-
-#include "kernel_pins.h"
+#include "holdfast_old.skel.h"
 
 #define HF_KERNEL_MAGIC 0x4b524e4cu
 
@@ -136,6 +128,7 @@ struct hf_kernel {
 	uint32_t cpus;
 	struct hf_pins pins;
 	struct hf_kernel_features features;
+	bool old_object; /* the one for kernels before 5.12 */
 	struct program programs[_PROGRAM_MAX];
 	int map_fd[_MAP_MAX];
 	struct hf_buf names; /* "rst" and "drop" lines */
@@ -196,63 +189,6 @@ static int print_libbpf(enum libbpf_print_level level, const char *fmt, va_list 
 	return 0;
 }
 
-/* ---- the running kernel, by its BTF ------------------------------------------------------- */
-
-/* Arguments of a tracepoint; -ENOENT if the kernel has none of this name. */
-static int tracepoint_args(const struct btf *btf, const char *tracepoint)
-{
-	const struct btf_type *t;
-	char name[64];
-	int id;
-
-	(void)hf_strf(name, sizeof(name), "btf_trace_%s", tracepoint);
-	id = btf__find_by_name_kind(btf, name, BTF_KIND_TYPEDEF);
-	if (id < 0)
-		return -ENOENT;
-	t = btf__type_by_id(btf, btf__type_by_id(btf, (uint32_t)id)->type);
-	if (!t || !btf_is_ptr(t))
-		return -ENOENT;
-	t = btf__type_by_id(btf, t->type);
-	if (!t || !btf_is_func_proto(t))
-		return -ENOENT;
-	/* The first is the probe's own context. */
-	return btf_vlen(t) - 1;
-}
-
-static bool has_function(const struct btf *btf, const char *name)
-{
-	return btf__find_by_name_kind(btf, name, BTF_KIND_FUNC) > 0;
-}
-
-static int append_enum(struct hf_buf *b, const struct btf *btf, const char *enum_name,
-		       const char *keyword, const char *prefix)
-{
-	int id = btf__find_by_name_kind(btf, enum_name, BTF_KIND_ENUM), i, r;
-	const struct btf_type *t;
-	const struct btf_enum *e;
-	const char *name;
-
-	if (id < 0)
-		return 0;
-	t = btf__type_by_id(btf, (uint32_t)id);
-	e = btf_enum(t);
-	for (i = 0; i < btf_vlen(t); i++, e++) {
-		name = btf__name_by_offset(btf, e->name_off);
-		if (!name)
-			continue;
-		if (hf_startswith(name, prefix))
-			name += strlen(prefix);
-		/* Bookkeeping members: masks, counts. */
-		if (e->val < 0 || e->val > 0xffff || hf_streq(name, "MAX") ||
-		    hf_streq(name, "SUBSYS_MASK"))
-			continue;
-		r = hf_buf_appendf(b, "%s %d %s\n", keyword, e->val, name);
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
 static void switch_off(struct program *p, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 
@@ -269,14 +205,10 @@ static void switch_off(struct program *p, const char *fmt, ...)
 static int probe_kernel(struct hf_kernel *k, const struct btf *btf)
 {
 	struct hf_kernel_features *f = &k->features;
-	int i, n, r;
+	int i, n;
 
-	f->sk_storage = has_function(btf, "bpf_sk_storage_get_tracing");
-	f->sk_cookie = has_function(btf, "bpf_get_socket_ptr_cookie");
-	f->rst_reason = tracepoint_args(btf, "tcp_send_reset") >= 3;
-	f->group_dead = tracepoint_args(btf, "sched_process_exit") >= 2;
-	f->retransmit_err = tracepoint_args(btf, "tcp_retransmit_skb") >= 3;
-	f->drop_rx_sk = tracepoint_args(btf, "kfree_skb") >= 4;
+	k->old_object = !hf_probe_atomic_fetch();
+	hf_probe_features(btf, f);
 	f->page_kib = (uint32_t)(sysconf(_SC_PAGESIZE) / 1024);
 	f->cpus = k->cpus;
 
@@ -285,7 +217,7 @@ static int probe_kernel(struct hf_kernel *k, const struct btf *btf)
 
 		if (!program_table[i].tracepoint)
 			continue;
-		n = tracepoint_args(btf, program_table[i].tracepoint);
+		n = hf_probe_tracepoint_args(btf, program_table[i].tracepoint);
 		if (n < 0)
 			switch_off(p, "this kernel has no tracepoint %s",
 				   program_table[i].tracepoint);
@@ -295,17 +227,16 @@ static int probe_kernel(struct hf_kernel *k, const struct btf *btf)
 		else if (program_table[i].variant)
 			p->use_variant = n < 2;
 	}
-	if (!f->sk_storage) {
-		switch_off(&k->programs[PROGRAM_TCP_OWNER],
-			   "this kernel has no socket storage for tracing programs");
+	if (!f->sk_storage)
 		switch_off(&k->programs[PROGRAM_SNAPSHOT],
 			   "this kernel has no socket storage for tracing programs");
-	}
 
-	r = append_enum(&k->names, btf, "sk_rst_reason", "rst", "SK_RST_REASON_");
-	if (r < 0)
-		return r;
-	return append_enum(&k->names, btf, "skb_drop_reason", "drop", "SKB_DROP_REASON_");
+	return hf_probe_reason_names(btf, &k->names);
+}
+
+static const void *object_bytes(const struct hf_kernel *k, size_t *ret_size)
+{
+	return k->old_object ? holdfast_old__elf_bytes(ret_size) : holdfast__elf_bytes(ret_size);
 }
 
 /* FNV-1a: to tell schemas apart, not to protect anything. */
@@ -316,7 +247,7 @@ static uint64_t schema_hash(const struct hf_kernel *k)
 	uint32_t extra[] = {HF_EVENT_ABI, k->ring_bytes[0], k->ring_bytes[1], k->cpus};
 	size_t n, i;
 
-	elf = holdfast__elf_bytes(&n);
+	elf = object_bytes(k, &n);
 	for (i = 0; i < n; i++)
 		h = (h ^ elf[i]) * 0x100000001b3u;
 	for (i = 0; i < sizeof(extra); i++)
@@ -326,33 +257,59 @@ static uint64_t schema_hash(const struct hf_kernel *k)
 
 /* ---- loading ------------------------------------------------------------------------------- */
 
-static struct bpf_program *find_program(struct holdfast *skel, const struct hf_kernel *k, int i,
+static struct bpf_program *find_program(struct bpf_object *obj, const struct hf_kernel *k, int i,
 					bool other_variant)
 {
 	const char *symbol = program_table[i].symbol;
 
 	if (program_table[i].variant && k->programs[i].use_variant != other_variant)
 		symbol = program_table[i].variant;
-	return bpf_object__find_program_by_name(skel->obj, symbol);
+	return bpf_object__find_program_by_name(obj, symbol);
 }
 
-static int prepare(struct hf_kernel *k, struct holdfast *skel)
+static int resize(struct bpf_object *obj, enum map_id map, uint32_t n)
+{
+	return bpf_map__set_max_entries(bpf_object__find_map_by_name(obj, map_names[map]), n);
+}
+
+/* The frozen constants; their layout is the skeleton's, which is the same for both objects. */
+static int set_features(struct bpf_object *obj, const struct hf_kernel_features *f)
+{
+	struct bpf_map *map;
+	uint8_t *data;
+	size_t size;
+
+	bpf_object__for_each_map(map, obj)
+	{
+		if (!hf_endswith(bpf_map__name(map), ".rodata"))
+			continue;
+		data = (uint8_t *)(uintptr_t)bpf_map__initial_value(map, &size);
+		if (!data || size < sizeof(struct holdfast__rodata))
+			return -EINVAL;
+		memcpy(data + offsetof(struct holdfast__rodata, hf_kernel), f, sizeof(*f));
+		return 0;
+	}
+	return -ENOENT;
+}
+
+static int prepare(struct hf_kernel *k, struct bpf_object *obj)
 {
 	int i, r;
 
-	r = bpf_map__set_max_entries(skel->maps.ring_urgent, k->ring_bytes[HF_RING_URGENT]);
+	r = resize(obj, MAP_RING_URGENT, k->ring_bytes[HF_RING_URGENT]);
 	if (!r)
-		r = bpf_map__set_max_entries(skel->maps.ring_bulk, k->ring_bytes[HF_RING_BULK]);
+		r = resize(obj, MAP_RING_BULK, k->ring_bytes[HF_RING_BULK]);
 	if (!r)
-		r = bpf_map__set_max_entries(skel->maps.counters, k->cpus);
+		r = resize(obj, MAP_COUNTERS, k->cpus);
+	if (!r)
+		r = set_features(obj, &k->features);
 	if (r)
 		return r;
-	skel->rodata->hf_kernel = k->features;
 	for (i = 0; i < _PROGRAM_MAX; i++) {
 		if (k->programs[i].reason[0])
-			(void)bpf_program__set_autoload(find_program(skel, k, i, false), false);
+			(void)bpf_program__set_autoload(find_program(obj, k, i, false), false);
 		if (program_table[i].variant)
-			(void)bpf_program__set_autoload(find_program(skel, k, i, true), false);
+			(void)bpf_program__set_autoload(find_program(obj, k, i, true), false);
 	}
 	return 0;
 }
@@ -369,24 +326,27 @@ static int program_of_symbol(const char *symbol)
 }
 
 /* Loads with as many programs as the kernel takes. */
-static int load(struct hf_kernel *k, struct holdfast **ret)
+static int load(struct hf_kernel *k, struct bpf_object **ret)
 {
-	struct holdfast *skel;
+	struct bpf_object *obj;
 	int attempt, i, r = -EIO;
+	const void *elf;
+	size_t n;
 
 	for (attempt = 0; attempt <= _PROGRAM_MAX; attempt++) {
-		skel = holdfast__open();
-		if (!skel)
+		elf = object_bytes(k, &n);
+		obj = bpf_object__open_mem(elf, n, NULL);
+		if (!obj)
 			return -errno;
-		r = prepare(k, skel);
+		r = prepare(k, obj);
 		refused_program[0] = refused_why[0] = '\0';
 		if (!r)
-			r = holdfast__load(skel);
+			r = bpf_object__load(obj);
 		if (!r) {
-			*ret = skel;
+			*ret = obj;
 			return 0;
 		}
-		holdfast__destroy(skel);
+		bpf_object__close(obj);
 		i = program_of_symbol(refused_program);
 		/* EPERM is about us, not about one program. */
 		if (i < 0 || k->programs[i].reason[0] || r == -EPERM)
@@ -467,13 +427,13 @@ static int pin(const struct hf_kernel *k, const char *kind, const char *name, in
 	return bpf_obj_pin(fd, path) < 0 ? -errno : 0;
 }
 
-static void attach(struct hf_kernel *k, struct holdfast *skel)
+static void attach(struct hf_kernel *k, struct bpf_object *obj)
 {
 	int i, r;
 
 	for (i = 0; i < _PROGRAM_MAX; i++) {
 		struct program *p = &k->programs[i];
-		struct bpf_program *prog = find_program(skel, k, i, false);
+		struct bpf_program *prog = find_program(obj, k, i, false);
 		struct bpf_link *link;
 
 		if (p->reason[0] || i == PROGRAM_SNAPSHOT)
@@ -499,15 +459,15 @@ static void attach(struct hf_kernel *k, struct holdfast *skel)
 	}
 	/* Last, so that no socket falls between the snapshot and the programs. */
 	if (!k->programs[PROGRAM_SNAPSHOT].reason[0])
-		take_snapshot(k, skel->progs.snapshot_sockets);
+		take_snapshot(k, find_program(obj, k, PROGRAM_SNAPSHOT, false));
 }
 
-static int take_maps(struct hf_kernel *k, struct holdfast *skel)
+static int take_maps(struct hf_kernel *k, struct bpf_object *obj)
 {
 	int i, r;
 
 	for (i = 0; i < _MAP_MAX; i++) {
-		int fd = bpf_map__fd(bpf_object__find_map_by_name(skel->obj, map_names[i]));
+		int fd = bpf_map__fd(bpf_object__find_map_by_name(obj, map_names[i]));
 
 		k->map_fd[i] = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 		if (k->map_fd[i] < 0)
@@ -525,10 +485,10 @@ static int take_maps(struct hf_kernel *k, struct holdfast *skel)
 
 static int load_fresh(struct hf_kernel *k, const struct hf_policy *policy)
 {
-	struct holdfast *skel = NULL;
+	struct bpf_object *obj = NULL;
 	int r;
 
-	r = load(k, &skel);
+	r = load(k, &obj);
 	if (r < 0)
 		return r;
 	if (k->pinned) {
@@ -538,13 +498,13 @@ static int load_fresh(struct hf_kernel *k, const struct hf_policy *policy)
 			k->pinned = false;
 		}
 	}
-	r = take_maps(k, skel);
+	r = take_maps(k, obj);
 	if (!r)
 		r = fill_counters(k);
 	if (!r)
 		r = hf_kernel_set_policy(k, policy);
 	if (!r) {
-		attach(k, skel);
+		attach(k, obj);
 		if (k->pinned) {
 			int p = hf_pins_finish(&k->pins);
 
@@ -556,7 +516,7 @@ static int load_fresh(struct hf_kernel *k, const struct hf_policy *policy)
 	}
 	if (!k->pinned)
 		hf_pins_abort(&k->pins);
-	holdfast__destroy(skel);
+	bpf_object__close(obj);
 	return r;
 }
 

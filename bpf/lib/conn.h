@@ -7,24 +7,54 @@
 
 #include "lib/policy.h"
 
-/* NULL where the kernel has no storage for tracing programs, or no memory. */
+#ifdef HF_NO_FETCH
+static __always_inline struct hf_sock_life *hf_life_by_address(struct sock *sk, bool create)
+{
+	__u64 key = (__u64)(unsigned long)sk;
+	struct hf_sock_life *life = bpf_map_lookup_elem(&life_by_address, &key);
+
+	if (!life && create) {
+		struct hf_sock_life fresh = {};
+
+		bpf_map_update_elem(&life_by_address, &key, &fresh, BPF_NOEXIST);
+		life = bpf_map_lookup_elem(&life_by_address, &key);
+	}
+	return life;
+}
+#else
+static __always_inline struct hf_sock_life *hf_life_by_address(struct sock *sk, bool create)
+{
+	return NULL;
+}
+#endif
+
+/* NULL: nothing is known of this socket. */
 static __always_inline struct hf_sock_life *hf_life(struct sock *sk)
 {
 	if (!hf_kernel.sk_storage)
-		return NULL;
+		return hf_life_by_address(sk, false);
 	return bpf_sk_storage_get(&sock_life, sk, NULL, 0);
 }
 
+/* NULL: no memory. */
 static __always_inline struct hf_sock_life *hf_life_or_new(struct sock *sk)
 {
 	struct hf_sock_life *life;
 
-	if (!hf_kernel.sk_storage)
-		return NULL;
-	life = bpf_sk_storage_get(&sock_life, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (hf_kernel.sk_storage)
+		life = bpf_sk_storage_get(&sock_life, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	else
+		life = hf_life_by_address(sk, true);
 	if (!life)
 		hf_count_misc(HF_MISC_STORAGE_FULL);
 	return life;
+}
+
+static __always_inline void hf_life_mark(struct hf_sock_life *life, __u32 flags)
+{
+	life = HF_AFRESH(life);
+	if (life)
+		life->flags |= flags;
 }
 
 /*
@@ -161,6 +191,7 @@ static __always_inline __u32 hf_timeout_kind(const struct hf_conn *c,
 		return HF_TIMEOUT_NONE;
 	if (c->state == TCP_SYN_SENT || c->state == TCP_SYN_RECV)
 		return HF_TIMEOUT_SYN;
+	life = HF_AFRESH(life);
 	if (life && (life->flags & HF_SOCK_KEEPALIVE))
 		return HF_TIMEOUT_KEEPALIVE;
 	/* Window probes are sent when nothing is in flight; they count like keepalive's. */
@@ -195,6 +226,7 @@ static __always_inline void hf_conn_from_sock(struct hf_conn *c, struct sock *sk
 
 	hf_conn_base(c, sk, state);
 	c->cookie = hf_cookie(sk);
+	life = HF_AFRESH(life);
 	if (life) {
 		if (life->born_ns)
 			c->age_ns = bpf_ktime_get_boot_ns() - life->born_ns;
@@ -229,6 +261,7 @@ static __always_inline void hf_subject_from_sock(struct hf_subject *s, struct so
 	s->local_port = hf_local_port(sk);
 	s->peer_port = hf_ntohs(sk->__sk_common.skc_dport);
 	s->has_ports = true;
+	life = HF_AFRESH(life);
 	s->cgroup_id = life ? life->cgroup_id : 0;
 	s->uid = life ? life->uid : 0;
 }

@@ -7,6 +7,35 @@
 
 #include "lib/counters.h"
 
+/*
+ * The next number of this CPU's ring; 0: none could be had. Where the instruction set has an add
+ * that returns the old value (5.12), a program that interrupts another one on its CPU simply takes
+ * the next number. Before, it must not come between the load and the store: a mark tells it that it
+ * does, and its event is lost and counted. The mark is safe because interruptions nest.
+ */
+static __always_inline __u64 hf_next_seq(struct hf_cpu_counters *c, __u32 ring)
+{
+#ifndef HF_NO_FETCH
+	return __sync_fetch_and_add(&c->ring[ring].seq, 1) + 1;
+#else
+	volatile __u64 *seq = &c->ring[ring].seq;
+	volatile __u32 *taking;
+	__u32 zero = 0;
+	__u64 n;
+
+	taking = bpf_map_lookup_elem(&seq_taking, &zero);
+	if (!taking || *taking) {
+		hf_count(&c->misc[HF_MISC_NESTED]);
+		return 0;
+	}
+	*taking = 1;
+	n = *seq + 1;
+	*seq = n;
+	*taking = 0;
+	return n;
+#endif
+}
+
 static __always_inline void hf_event_header_fill(struct hf_event_header *h, __u64 seq, __u32 ring,
 						 __u32 kind, __u32 len)
 {
@@ -28,9 +57,11 @@ static __always_inline void hf_event_header_fill(struct hf_event_header *h, __u6
 		struct hf_cpu_counters *_c = hf_counters();                                     \
 		type *_e = NULL;                                                                \
 		if (_c) {                                                                       \
-			__u64 _seq = __sync_fetch_and_add(&_c->ring[_ring].seq, 1) + 1;         \
+			__u64 _seq = hf_next_seq(_c, _ring);                                    \
 			hf_count(&_c->kind[_kind].generated);                                   \
-			if (_ring == HF_RING_URGENT)                                            \
+			if (!_seq)                                                              \
+				_e = NULL;                                                      \
+			else if (_ring == HF_RING_URGENT)                                       \
 				_e = bpf_ringbuf_reserve(&ring_urgent, sizeof(type), 0);        \
 			else                                                                    \
 				_e = bpf_ringbuf_reserve(&ring_bulk, sizeof(type), 0);          \
@@ -39,7 +70,8 @@ static __always_inline void hf_event_header_fill(struct hf_event_header *h, __u6
 				hf_event_header_fill((struct hf_event_header *)_e, _seq, _ring, \
 						     _kind, sizeof(type));                      \
 			} else {                                                                \
-				hf_count(&_c->ring[_ring].lost);                                \
+				if (_seq)                                                       \
+					hf_count(&_c->ring[_ring].lost);                        \
 				hf_count(&_c->kind[_kind].lost);                                \
 			}                                                                       \
 		}                                                                               \

@@ -8,6 +8,17 @@
 #include "lib/counters.h"
 
 /*
+ * A pointer that the compiler must compare with NULL again: otherwise it keeps the outcome of an
+ * earlier comparison on the stack, where the verifier does not connect it with the pointer.
+ */
+#define HF_AFRESH(p)                    \
+	({                              \
+		__typeof__(p) _p = (p); \
+		barrier_var(_p);        \
+		_p;                     \
+	})
+
+/*
  * The cgroup that names a process: its v2 cgroup, or the memory hierarchy's where the process is
  * in the v2 root (hybrid and v1 hosts keep services there).
  */
@@ -101,6 +112,7 @@ static __always_inline void hf_owner_names(struct hf_owner *o)
 static __always_inline void hf_owner_from_life(struct hf_owner *o, const struct hf_sock_life *life)
 {
 	__builtin_memset(o, 0, sizeof(*o));
+	life = HF_AFRESH(life);
 	if (!life || life->src == HF_OWNER_NONE)
 		return;
 	o->tgid = life->tgid;

@@ -93,6 +93,9 @@ const Bus__Event *kt_decode(struct kt *t, const union hf_event_any *e);
 /* Every loss counter is zero and everything generated was delivered. */
 void kt_assert_nothing_lost(const struct kt *t);
 
+/* The kernel copies a listener's owner to its connections (5.11); otherwise one that was not read
+ * from yet has none. */
+bool kt_inherits_owner(const struct kt *t);
 bool kt_program_on(const struct kt *t, const char *name);
 /* Ends the test as skipped, with the reason printed, unless the program is attached. */
 void kt_require(const struct kt *t, const char *name);

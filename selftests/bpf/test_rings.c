@@ -27,6 +27,24 @@ static struct hf_rings_totals totals(const struct kt *t)
 	return s;
 }
 
+/* What a kernel lacks is named; what the verifier refuses is our bug, on any kernel. */
+static void no_program_is_refused(void **state)
+{
+	struct kt *t = *state;
+	const struct hf_kernel_program *p;
+	size_t i;
+
+	for (i = 0; (p = hf_kernel_program(t->kernel, i)); i++) {
+		if (p->attached) {
+			assert_string_equal(p->reason, "");
+			continue;
+		}
+		assert_string_not_equal(p->reason, "");
+		if (strstr(p->reason, "refused") || strstr(p->reason, "cannot attach"))
+			fail_msg("%s: %s", p->name, p->reason);
+	}
+}
+
 static void with_the_reader_stopped_every_event_is_in_the_ring(void **state)
 {
 	struct kt *t = *state;
@@ -114,6 +132,7 @@ static void pins_go_on_when_the_loader_has_died(void **state)
 	struct kt *t = *state;
 	struct hf_kernel_options o = {.instance = kt_instance(), .pin_root = KT_PIN_ROOT};
 	struct hf_rings_position positions[64];
+	enum hf_kernel_assist assist;
 	struct kt_behaviour b;
 	struct hf_policy p;
 	size_t n, i;
@@ -130,20 +149,20 @@ static void pins_go_on_when_the_loader_has_died(void **state)
 	n = hf_rings_positions(t->rings, positions, HF_ARRAY_SIZE(positions));
 	assert_in_range(n, 1, HF_ARRAY_SIZE(positions));
 	kt_unmap(t);
+	assist = hf_kernel_assist(t->kernel);
 	t->kernel = hf_kernel_free(t->kernel);
 	open_and_die();
 	/* Nobody is there; the programs are. */
 	kt_run(&b, "storm", "7");
 	assert_ok(hf_kernel_open(&o, &t->kernel));
 	assert_true(hf_kernel_reopened(t->kernel));
-	assert_int_equal(hf_kernel_assist(t->kernel), HF_KERNEL_ASSIST_EBPF);
+	assert_int_equal(hf_kernel_assist(t->kernel), assist);
 	kt_map(t);
 	for (i = 0; i < n; i++)
 		hf_rings_set_position(t->rings, &positions[i]);
 	t->n_events = 0;
 	t->n_ends = 0;
-	/* open_and_die()'s child was nobody's guardian child of ours: its own end is among them
-	 * only if it was. What counts: the storm is whole, and no number is missing. */
+	/* The storm is whole, and no number is missing: neither of it nor of what died meanwhile. */
 	kt_drain(t);
 	kt_run(&b, "storm", "1");
 	kt_drain(t);
@@ -367,6 +386,7 @@ static void unpinning_stops_the_programs(void **state)
 	struct kt_behaviour b;
 	struct stat st;
 	char dir[128];
+	int i;
 
 	kt_require(t, "tcp.reset_sent");
 	kt_run(&b, "storm", "1");
@@ -376,8 +396,15 @@ static void unpinning_stops_the_programs(void **state)
 	assert_ok(hf_kernel_unpin(t->kernel));
 	(void)hf_strf(dir, sizeof(dir), "%s/%s", KT_PIN_ROOT, kt_instance());
 	assert_true(stat(dir, &st) < 0 && errno == ENOENT);
-	kt_run(&b, "storm", "5");
-	kt_collect(t, 0);
+	/* Older kernels detach a moment later. */
+	for (i = 0; i < 4; i++) {
+		t->n_events = 0;
+		kt_run(&b, "storm", "5");
+		kt_drain(t);
+		if (!t->n_events)
+			return;
+	}
+	fail_msg("still %zu events", t->n_events);
 }
 
 static void switched_off_it_says_so(void **state)
@@ -424,6 +451,7 @@ int main(int argc, char **argv)
 {
 #define CONN(f) cmocka_unit_test_setup_teardown(f, kt_setup_conn, kt_teardown)
 	const struct CMUnitTest tests[] = {
+		CONN(no_program_is_refused),
 		CONN(with_the_reader_stopped_every_event_is_in_the_ring),
 		CONN(a_full_ring_loses_what_is_counted_and_proven),
 		CONN(pins_go_on_when_the_loader_has_died),

@@ -10,25 +10,50 @@ reason. Exit 0 iff nothing failed.
 
 import argparse
 import concurrent.futures
+import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 LINE = re.compile(r"^(\w+) \(.*\).*? \.\.\. ?(?:.*?)(ok|FAIL|ERROR|skipped .*|expected failure)$", re.M)
 
 
+def end_leftovers(directory):
+    """Ends what still works below a test's directory; returns what it was."""
+    left = []
+    for p in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if os.readlink(p / "cwd").startswith(directory):
+                left.append(f"{p.name} ({(p / 'comm').read_text().strip()})")
+                os.kill(int(p.name), signal.SIGKILL)
+        except OSError:
+            continue
+    return left
+
+
 def run_file(path, timeout_s):
     start = time.monotonic()
-    try:
-        r = subprocess.run(["/usr/bin/python3", str(path)], capture_output=True, text=True, timeout=timeout_s, check=False, cwd=HERE)
-        code, out = r.returncode, r.stdout + r.stderr
-    except subprocess.TimeoutExpired as e:
-        code = 124
-        out = "".join(x.decode(errors="replace") if isinstance(x, bytes) else (x or "") for x in (e.stdout, e.stderr))
-        out += f"\nTIMEOUT after {timeout_s} s\n"
+    with tempfile.TemporaryDirectory(prefix=f"hf-{path.stem}-", ignore_cleanup_errors=True) as tmp:
+        os.chmod(tmp, 0o755)
+        try:
+            r = subprocess.run(
+                ["/usr/bin/python3", str(path)], capture_output=True, text=True, timeout=timeout_s, check=False, cwd=HERE,
+                env={**os.environ, "TMPDIR": tmp}, stdin=subprocess.DEVNULL,
+            )
+            code, out = r.returncode, r.stdout + r.stderr
+        except subprocess.TimeoutExpired as e:
+            code = 124
+            out = "".join(x.decode(errors="replace") if isinstance(x, bytes) else (x or "") for x in (e.stdout, e.stderr))
+            out += f"\nTIMEOUT after {timeout_s} s\n"
+        left = end_leftovers(tmp)
+        if left:
+            code = code or 1
+            out += f"\nleft running: {', '.join(left)}\n"
     return path, code, out, time.monotonic() - start
 
 

@@ -299,10 +299,10 @@ static int on_tick(sd_event_source *s, uint64_t usec, void *userdata)
 	struct hf_agent *a = HF_CAST(userdata, struct hf_agent, HF_AGENT_MAGIC);
 
 	a->self.lost_events = hf_events_lost(a->events);
-	if (a->has_disk_worker) {
+	if (a->has_disk_worker && hf_disk_idle(a->disk))
+		hf_supervise_idle(a->supervise, a->disk_worker, true);
+	else if (a->has_disk_worker)
 		hf_supervise_progress(a->supervise, a->disk_worker, hf_disk_progress(a->disk));
-		hf_supervise_idle(a->supervise, a->disk_worker, hf_disk_idle(a->disk));
-	}
 	(void)sd_event_source_set_time(s, usec + TICK_US);
 	(void)sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 	return 0;

@@ -193,7 +193,7 @@ static void on_message(const uint8_t *data, size_t len, void *userdata)
 
 		hf_failure_set(&f, HF_CAUSE_PROTOCOL_ERROR, HF_PHASE_HELLO,
 			       "the portal's answer is not a valid OpAMP message (%zu bytes): %s",
-			       len, strerror(-r));
+			       len, r == -EPROTONOSUPPORT ? "unknown header" : strerror(-r));
 		fail(a, &f);
 		return;
 	}

@@ -42,6 +42,7 @@ struct hf_link {
 	char *bearer;
 	uint64_t cookie;
 	int fd;
+	size_t answer_len; /* bytes of the upgrade's answer so far */
 	struct hf_link_callbacks cb;
 	void *userdata;
 	struct hf_link_end end;
@@ -238,6 +239,19 @@ static bool accept_upgrade(struct hf_link *l, const struct hf_http_message *m)
 	return true;
 }
 
+static const char *violation_text(int r)
+{
+	switch (r) {
+	case -EMSGSIZE:
+		return "a message longer than allowed";
+	case -EILSEQ:
+		return "text that is not UTF-8";
+	case -EPROTO:
+		return "a frame that RFC 6455 forbids";
+	}
+	return strerror(-r);
+}
+
 static void feed_websocket(struct hf_link *l, const uint8_t *data, size_t len)
 {
 	int r = hf_ws_receive(l->ws, data, len);
@@ -248,12 +262,28 @@ static void feed_websocket(struct hf_link *l, const uint8_t *data, size_t len)
 		(void)flush(l); /* best effort: the close frame with its code */
 		hf_tls_close_notify(l->tls);
 		end_by_violation(l, l->end.violation ? l->end.violation : hf_ws_violation(l->ws),
-				 l->end.violation_text[0] ? l->end.violation_text : strerror(-r));
+				 l->end.violation_text[0] ? l->end.violation_text
+							  : violation_text(r));
 	} else if (l->closed_received) {
 		(void)flush(l); /* best effort: the echo */
 		hf_tls_close_notify(l->tls);
 		end_link(l);
 	}
+}
+
+/*
+ * Whoever answers with something else entirely is recognised by its first bytes: waiting for the end
+ * of a head that never comes would only look like silence.
+ */
+static bool starts_like_http(struct hf_link *l, const uint8_t *data, size_t len)
+{
+	static const char want[] = "HTTP/1.";
+
+	for (size_t i = 0; i < len && l->answer_len < sizeof(want) - 1; i++) {
+		if (data[i] != (uint8_t)want[l->answer_len++])
+			return false;
+	}
+	return true;
 }
 
 static void feed_upgrade(struct hf_link *l, const uint8_t *data, size_t len)
@@ -263,7 +293,7 @@ static void feed_upgrade(struct hf_link *l, const uint8_t *data, size_t len)
 		.pong = on_pong,
 		.closed = on_closed,
 	};
-	ssize_t n = hf_http_parse(l->parser, data, len);
+	ssize_t n = starts_like_http(l, data, len) ? hf_http_parse(l->parser, data, len) : -EBADMSG;
 	const struct hf_http_message *m;
 	int r;
 

@@ -351,7 +351,7 @@ void hf_loss_last_exit(struct hf_loss *l, const struct hf_sup_last_exit *e)
 	hf_outage_set(&l->rec->detected_by,
 		      hf_detector_name(e->from_kernel ? HF_BY_KERNEL : HF_BY_SOCKET));
 	if (e->by_pid)
-		hf_strf(by, sizeof(by), " by pid %u (%.15s), uid %u", e->by_pid, e->by_comm,
+		hf_strf(by, sizeof(by), " (by pid %u, %.15s, uid %u)", e->by_pid, e->by_comm,
 			e->by_uid);
 	x = calloc(1, sizeof(*x));
 	if (x) {

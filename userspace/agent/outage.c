@@ -98,14 +98,13 @@ static int parse_file(const char *name, const void *data, size_t len, struct ent
 	return 0;
 }
 
-static int by_begin(const void *a, const void *b)
+static int by_detection(const void *a, const void *b)
 {
-	const struct entry *x = a, *y = b;
-	int c = strcmp(x->rec->id, y->rec->id);
+	const Bus__Outage *x = ((const struct entry *)a)->rec, *y = ((const struct entry *)b)->rec;
 
-	/* UUIDv7 texts sort by the time they were made; that survives a clock that went back less
-	 * well than detected_unix_ns would, but it is the order in which they were noticed. */
-	return c;
+	if (x->detected_unix_ns != y->detected_unix_ns)
+		return x->detected_unix_ns < y->detected_unix_ns ? -1 : 1;
+	return strcmp(x->id, y->id);
 }
 
 static int load(struct hf_outages *o)
@@ -147,7 +146,7 @@ static int load(struct hf_outages *o)
 	}
 	(void)closedir(dir);
 	if (o->n > 1)
-		qsort(o->items, o->n, sizeof(o->items[0]), by_begin);
+		qsort(o->items, o->n, sizeof(o->items[0]), by_detection);
 	return 0;
 }
 

@@ -61,7 +61,6 @@ struct hf_spool_ops {
 	int (*fsync)(int fd); /* data and, on a directory, names */
 	int (*openat)(int dirfd, const char *name, int flags, mode_t mode);
 	int (*unlinkat)(int dirfd, const char *name, int flags);
-	int (*renameat)(int olddirfd, const char *from, int newdirfd, const char *to);
 };
 
 struct hf_spool_config {
