@@ -219,6 +219,14 @@ static void put_signal(struct hf_decoded *d, uint32_t n)
 	put_text(d, s);
 }
 
+/* An errno either way round; the record may hold anything. */
+static int32_t positive(int32_t err)
+{
+	if (err == INT32_MIN)
+		return 0;
+	return err < 0 ? -err : err;
+}
+
 static const char *errno_name(int32_t err)
 {
 	const char *s = err > 0 && err < 4096 ? strerrorname_np(err) : NULL;
@@ -371,7 +379,7 @@ static void conn_reason(const struct hf_kernel_info *i, struct hf_decoded *d)
 		s = c->closed_by == HF_CLOSED_BY_PEER ? "FIN_RECEIVED" : "FIN_SENT";
 		break;
 	case HF_EVENT_CONN_RETRANSMIT:
-		s = c->sk_err ? errno_name(-c->sk_err) : "";
+		s = errno_name(positive(c->sk_err));
 		break;
 	case HF_EVENT_NONE:
 	case HF_EVENT_PROC_EXIT:
@@ -520,7 +528,7 @@ static void conn_detail(struct hf_decoded *d)
 	case HF_EVENT_CONN_RETRANSMIT:
 		if (c->sk_err) {
 			put_text(d, "cannot send again: ");
-			put_text(d, errno_name(-c->sk_err));
+			put_text(d, errno_name(positive(c->sk_err)));
 		} else {
 			put_number(d, c->retransmits_now);
 			put_text(d, " retransmits unanswered by ");
@@ -545,7 +553,7 @@ static void conn_detail(struct hf_decoded *d)
 static void decode_conn(const struct hf_kernel_info *i, struct hf_decoded *d)
 {
 	struct hf_conn *c = &d->raw.conn.conn;
-	int32_t err = c->sk_err < 0 ? -c->sk_err : c->sk_err;
+	int32_t err = positive(c->sk_err);
 
 	decode_owner(d, &d->raw.conn.owner);
 	d->event.netns = c->netns;
