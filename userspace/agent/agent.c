@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,7 @@
 
 #define TICK_US          1000000u
 #define TICK_ACCURACY_US 250000u
+#define TRIM_AFTER_TICKS 5u
 #define SPOOL_DIR        "spool"
 #define BLACKBOX_FILE    "blackbox"
 /* The last writes at a stop; systemd and the watchdog give us more than this. */
@@ -303,6 +305,9 @@ static int on_tick(sd_event_source *s, uint64_t usec, void *userdata)
 		hf_supervise_idle(a->supervise, a->disk_worker, true);
 	else if (a->has_disk_worker)
 		hf_supervise_progress(a->supervise, a->disk_worker, hf_disk_progress(a->disk));
+	/* What the start needed once goes back to the kernel. */
+	if (++a->ticks == TRIM_AFTER_TICKS)
+		(void)malloc_trim(0);
 	(void)sd_event_source_set_time(s, usec + TICK_US);
 	(void)sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 	return 0;

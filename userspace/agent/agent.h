@@ -63,6 +63,7 @@ struct hf_agent {
 
 	struct hf_bus_call *enroll_call; /* waits for the first outcome */
 	bool stopping;
+	unsigned ticks;
 };
 
 /* Returns the process's exit code. */

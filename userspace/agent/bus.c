@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -78,6 +77,38 @@ bool hf_bus_permitted(uint32_t uid, uint32_t gid, const char *groups, uint32_t o
 		p = end;
 	}
 	return false;
+}
+
+int64_t hf_bus_group_in(const char *text, const char *name)
+{
+	size_t n = strlen(name);
+
+	for (const char *line = text; line && *line; line = strchr(line, '\n')) {
+		uint64_t gid;
+		char number[16];
+		const char *p;
+
+		line += *line == '\n';
+		if (strncmp(line, name, n) != 0 || line[n] != ':')
+			continue;
+		p = strchr(line + n + 1, ':');
+		if (!p)
+			return -1;
+		hf_strf(number, sizeof(number), "%.*s", (int)strspn(p + 1, "0123456789"), p + 1);
+		return hf_parse_u64(number, &gid) < 0 || gid >= UINT32_MAX ? -1 : (int64_t)gid;
+	}
+	return -1;
+}
+
+/* The package makes the group locally; asking name services costs a megabyte of their libraries. */
+static int64_t local_group(const char *name)
+{
+	_cleanup_free_ char *text = NULL;
+	size_t len;
+
+	if (hf_read_file(AT_FDCWD, "/etc/group", 1u << 20, &text, &len) < 0)
+		return -1;
+	return hf_bus_group_in(text, name);
 }
 
 /* Any thread. */
@@ -338,7 +369,6 @@ int hf_bus_new(sd_event *event, const char *request_url, const char *events_url,
 	       hf_bus_request_fn request, void *userdata, struct hf_bus **ret)
 {
 	_cleanup_(hf_bus_freep) struct hf_bus *b = calloc(1, sizeof(*b));
-	const struct group *g;
 	int r;
 
 	if (!b)
@@ -348,9 +378,7 @@ int hf_bus_new(sd_event *event, const char *request_url, const char *events_url,
 	b->userdata = userdata;
 	b->own_uid = getuid();
 	(void)pthread_mutex_init(&b->lock, NULL);
-	/* May read files or ask a name service; once, before the loop runs. */
-	g = getgrnam(HF_BUS_GROUP);
-	b->bus_gid = g ? (int64_t)g->gr_gid : -1;
+	b->bus_gid = local_group(HF_BUS_GROUP);
 	b->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (b->wake_fd < 0)
 		return -errno;

@@ -51,3 +51,5 @@ void hf_bus_publish(struct hf_bus *b, const void *packed, size_t len);
 /* Pure: may a process with this uid, gid and "Groups:" line of /proc/PID/status use the bus? */
 bool hf_bus_permitted(uint32_t uid, uint32_t gid, const char *groups, uint32_t own_uid,
 		      int64_t bus_gid);
+/* Pure: the number of a group in the text of group(5), -1 if it is not there. */
+int64_t hf_bus_group_in(const char *text, const char *name);

@@ -21,6 +21,26 @@ static void only_root_the_agent_and_the_group_may_use_the_bus(void **state)
 	assert_false(hf_bus_permitted(UINT32_MAX, UINT32_MAX, NULL, 990, 991));
 }
 
+static void the_groups_number_is_read_from_its_own_line(void **state)
+{
+	static const char text[] =
+		"root:x:0:\nholdfast-x:x:5:\nholdfast:x:991:alice,bob\nlast:x:7:";
+
+	(void)state;
+	assert_int_equal(hf_bus_group_in(text, "holdfast"), 991);
+	assert_int_equal(hf_bus_group_in(text, "root"), 0);
+	assert_int_equal(hf_bus_group_in(text, "last"), 7);
+	assert_int_equal(hf_bus_group_in(text, "hold"), -1);
+	assert_int_equal(hf_bus_group_in("", "holdfast"), -1);
+	assert_int_equal(hf_bus_group_in("holdfast", "holdfast"), -1);
+	assert_int_equal(hf_bus_group_in("holdfast:x", "holdfast"), -1);
+	assert_int_equal(hf_bus_group_in("holdfast:x:", "holdfast"), -1);
+	assert_int_equal(hf_bus_group_in("holdfast:x:-1:", "holdfast"), -1);
+	assert_int_equal(hf_bus_group_in("holdfast:x:4294967295:", "holdfast"), -1);
+	assert_int_equal(hf_bus_group_in("holdfast:x:99999999999999999999:", "holdfast"), -1);
+	assert_int_equal(hf_bus_group_in("\n\n\nholdfast:x:1:", "holdfast"), 1);
+}
+
 static void os_release_values_with_and_without_quotes(void **state)
 {
 	static const char text[] =
@@ -64,6 +84,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(only_root_the_agent_and_the_group_may_use_the_bus),
+		cmocka_unit_test(the_groups_number_is_read_from_its_own_line),
 		cmocka_unit_test(os_release_values_with_and_without_quotes),
 		cmocka_unit_test(this_host_has_a_kernel_and_a_boot),
 	};
