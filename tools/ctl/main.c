@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* holdfast(1): global options and the table of verbs. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/str.h"
+#include "tools/ctl/ctl.h"
+
+static const struct verb {
+	const char *name;
+	hf_ctl_verb_fn run; /* NULL: not in this version */
+	const char *arguments;
+	const char *summary;
+} verbs[] = {
+	{"status", hf_ctl_status, "", "is this host online, since when, and if not, why"},
+	{"outages", hf_ctl_outages, "[--since T]", "when the portal was out of reach, and why"},
+	{"events", hf_ctl_events, "[--follow] [--kind K] [--pid P] [--unit U] [--since T]",
+	 "resets, drops, failed connects and exits on this host"},
+	{"enroll", hf_ctl_enroll, "--portal URL --token T|- [--ca FILE]",
+	 "introduce this host to a portal"},
+	{"reset", hf_ctl_reset, "[--yes]", "forget the portal and this host's identity"},
+	{"component", hf_ctl_component, "{list|show|start|stop|restart} [NAME]",
+	 "the processes that the watchdog keeps running"},
+	{"config", hf_ctl_config, "{check [FILE]|show|reload}", "the configuration"},
+	{"top", NULL, NULL, NULL},
+	{"doctor", NULL, NULL, NULL},
+	{"actions", NULL, NULL, NULL},
+	{"scan", NULL, NULL, NULL},
+	{"release", NULL, NULL, NULL},
+};
+
+static void print_help(void)
+{
+	(void)printf(
+		"holdfast: keeps this host reachable from its portal, and says why when it was "
+		"not\n\nusage: holdfast [--dir DIR] [--json] VERB ...\n\n");
+	for (size_t i = 0; i < HF_ARRAY_SIZE(verbs); i++)
+		if (verbs[i].run)
+			(void)printf("  %-10s %s\n", verbs[i].name, verbs[i].summary);
+	(void)printf("\n  --dir DIR   the instance in DIR instead of the installed one (or "
+		     "HOLDFAST_DIR)\n"
+		     "  --json      machine-readable output, of every verb\n"
+		     "  --help      this list; 'holdfast VERB --help' for one verb\n"
+		     "  --version   the version of this program\n\n"
+		     "exit code: 0 ok, 1 the answer is bad news, 2 usage, 3 nobody answers\n");
+}
+
+static void print_verb_help(const struct verb *v)
+{
+	(void)printf("usage: holdfast %s%s%s\n\n%s\n", v->name, *v->arguments ? " " : "",
+		     v->arguments, v->summary);
+}
+
+static const struct verb *find_verb(const char *name)
+{
+	for (size_t i = 0; i < HF_ARRAY_SIZE(verbs); i++)
+		if (hf_streq(verbs[i].name, name))
+			return &verbs[i];
+	return NULL;
+}
+
+static bool wants_help(int argc, char **argv)
+{
+	for (int i = 1; i < argc && !hf_streq(argv[i], "--"); i++)
+		if (hf_streq(argv[i], "--help") || hf_streq(argv[i], "-h"))
+			return true;
+	return false;
+}
+
+static int run_verb(struct hf_ctl *c, const char *dir, int argc, char **argv)
+{
+	const struct verb *v = find_verb(argv[0]);
+	int r;
+
+	if (!v)
+		return hf_ctl_fail(HF_CTL_USAGE, "%s: no such verb; see 'holdfast --help'",
+				   argv[0]);
+	if (!v->run)
+		return hf_ctl_fail(HF_CTL_USAGE, "%s: not in this version", v->name);
+	if (wants_help(argc, argv)) {
+		print_verb_help(v);
+		return HF_CTL_OK;
+	}
+	c->cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	r = hf_paths_init(dir, &c->paths);
+	if (r == -EACCES)
+		return hf_ctl_fail(
+			HF_CTL_UNREACHABLE,
+			"%s: permission denied on '%s'; run it as root or as a member of "
+			"group holdfast",
+			v->name, dir);
+	if (r < 0)
+		return hf_ctl_fail(HF_CTL_UNREACHABLE,
+				   "%s: %s: %s; give --dir the directory of an "
+				   "instance",
+				   v->name, dir, strerror(-r));
+	hf_term_init(&c->out, stdout);
+	return v->run(c, argc, argv);
+}
+
+int main(int argc, char **argv)
+{
+	const char *dir = getenv("HOLDFAST_DIR");
+	struct hf_ctl c = {.cwd = -1};
+	int i, r;
+
+	if (dir && !*dir)
+		dir = NULL;
+	for (i = 1; i < argc && argv[i][0] == '-'; i++) {
+		if (hf_streq(argv[i], "--help") || hf_streq(argv[i], "-h")) {
+			print_help();
+			return HF_CTL_OK;
+		}
+		if (hf_streq(argv[i], "--version")) {
+			(void)printf("holdfast %s\n", HF_VERSION);
+			return HF_CTL_OK;
+		}
+		if (hf_streq(argv[i], "--json")) {
+			c.json = true;
+		} else if (hf_streq(argv[i], "--dir") && i + 1 < argc) {
+			dir = argv[++i];
+		} else if (hf_startswith(argv[i], "--dir=") && argv[i][6]) {
+			dir = argv[i] + 6;
+		} else if (hf_streq(argv[i], "--dir")) {
+			return hf_ctl_fail(HF_CTL_USAGE,
+					   "--dir: needs a directory; see 'holdfast --help'");
+		} else {
+			return hf_ctl_fail(HF_CTL_USAGE,
+					   "%s: no such option; see 'holdfast --help'", argv[i]);
+		}
+	}
+	if (i == argc) {
+		print_help();
+		return HF_CTL_USAGE;
+	}
+	r = run_verb(&c, dir, argc - i, argv + i);
+	/* A full disk or a closed pipe behind stdout must not look like success. */
+	if ((fflush(stdout) != 0 || ferror(stdout)) && r == HF_CTL_OK)
+		return hf_ctl_fail(HF_CTL_BAD_NEWS, "write: %s; the output is not complete",
+				   strerror(errno));
+	return r;
+}

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The terminal. */
+#include "tools/ctl/term.h"
+
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/str.h"
+
+static void *must(void *p)
+{
+	if (!p) {
+		(void)fputs("holdfast: out of memory; try again when the host has some\n", stderr);
+		exit(1);
+	}
+	return p;
+}
+
+void hf_term_init(struct hf_term *t, FILE *f)
+{
+	const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
+	const char *columns = getenv("COLUMNS");
+	struct winsize size;
+	uint32_t n;
+
+	*t = (struct hf_term){.f = f, .tty = isatty(fileno(f)), .now_ns = hf_now_realtime_ns()};
+	if (!t->tty)
+		return;
+	t->colour = !(no_color && *no_color) && !(term && hf_streq(term, "dumb"));
+	if (columns && hf_parse_u32(columns, &n) == 0)
+		t->width = n;
+	else if (ioctl(fileno(f), TIOCGWINSZ, &size) == 0)
+		t->width = size.ws_col;
+	/* Too narrow for any table: let the terminal wrap. */
+	if (t->width < 40)
+		t->width = 0;
+}
+
+static const char *const styles[] = {
+	[HF_TERM_PLAIN] = "",        [HF_TERM_BOLD] = "\033[1m",  [HF_TERM_DIM] = "\033[2m",
+	[HF_TERM_GOOD] = "\033[32m", [HF_TERM_WARN] = "\033[33m", [HF_TERM_BAD] = "\033[31m",
+};
+_Static_assert(sizeof(styles) / sizeof(styles[0]) == _HF_TERM_STYLE_MAX, "every style has a code");
+
+const char *hf_term_on(const struct hf_term *t, enum hf_term_style s)
+{
+	return t->colour ? styles[s] : "";
+}
+
+const char *hf_term_off(const struct hf_term *t, enum hf_term_style s)
+{
+	return t->colour && s != HF_TERM_PLAIN ? "\033[0m" : "";
+}
+
+/* Length of the well-formed character at s and its code point; 0 if there is none. */
+static size_t decode(const char *s, uint32_t *ret)
+{
+	uint8_t c = (uint8_t)*s;
+	size_t n = c < 0x80 ? 1 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
+
+	if (strnlen(s, n) < n || !hf_utf8_valid(s, n))
+		return 0;
+	*ret = n == 1 ? c : c & (0x7fu >> n);
+	for (size_t i = 1; i < n; i++)
+		*ret = *ret << 6 | ((uint8_t)s[i] & 0x3f);
+	return n;
+}
+
+static bool harmless(uint32_t c)
+{
+	if (c < 0x20 || (c >= 0x7f && c < 0xa0))
+		return false;
+	/* Marks and overrides of direction, line and paragraph separators, isolates, BOM. */
+	return !(c >= 0x200b && c <= 0x200f) && !(c >= 0x2028 && c <= 0x202e) &&
+	       !(c >= 0x2060 && c <= 0x2069) && c != 0x061c && c != 0xfeff &&
+	       !(c >= 0xe0000 && c <= 0xe007f);
+}
+
+char *hf_term_safe(const char *s)
+{
+	size_t len = s ? strlen(s) : 0, at = 0;
+	char *out = must(malloc(len + 1));
+
+	for (size_t i = 0; i < len;) {
+		uint32_t c = 0;
+		size_t n = decode(s + i, &c);
+
+		if (n == 0 || !harmless(c)) {
+			out[at++] = '?';
+			i += n ? n : 1;
+			continue;
+		}
+		memcpy(out + at, s + i, n);
+		at += n;
+		i += n;
+	}
+	out[at] = '\0';
+	return out;
+}
+
+/* Combining marks take no column, wide East Asian characters and emoji two. */
+static unsigned columns_of(uint32_t c)
+{
+	if ((c >= 0x300 && c <= 0x36f) || (c >= 0xfe00 && c <= 0xfe0f) ||
+	    (c >= 0x20d0 && c <= 0x20ff))
+		return 0;
+	if ((c >= 0x1100 && c <= 0x115f) || (c >= 0x2e80 && c <= 0xa4cf) ||
+	    (c >= 0xac00 && c <= 0xd7a3) || (c >= 0xf900 && c <= 0xfaff) ||
+	    (c >= 0xfe30 && c <= 0xfe6f) || (c >= 0xff00 && c <= 0xff60) ||
+	    (c >= 0xffe0 && c <= 0xffe6) || (c >= 0x1f300 && c <= 0x1faff) ||
+	    (c >= 0x20000 && c <= 0x3fffd))
+		return 2;
+	return 1;
+}
+
+size_t hf_term_columns(const char *s)
+{
+	size_t columns = 0;
+
+	while (*s) {
+		uint32_t c = 0;
+		size_t n = decode(s, &c);
+
+		columns += n ? columns_of(c) : 1;
+		s += n ? n : 1;
+	}
+	return columns;
+}
+
+void hf_term_truncate(char *s, size_t columns)
+{
+	size_t used = 0, cut = 0, at = 0;
+
+	if (hf_term_columns(s) <= columns)
+		return;
+	/* "…" is three bytes; what is cut off is at least one column, which may be one byte. */
+	while (s[at]) {
+		uint32_t c = 0;
+		size_t n = decode(s + at, &c);
+		unsigned w = n ? columns_of(c) : 1;
+
+		if (used + w + 1 > columns)
+			break;
+		used += w;
+		at += n ? n : 1;
+		cut = at;
+	}
+	if (strlen(s + cut) >= 3 && columns > 0)
+		memcpy(s + cut, "\u2026", sizeof("\u2026"));
+	else
+		s[cut] = '\0';
+}
+
+void hf_term_number(uint64_t v, char dst[static HF_TERM_NUMBER_SIZE])
+{
+	char digits[24];
+	size_t n, at = 0;
+
+	(void)hf_strf(digits, sizeof(digits), "%llu", (unsigned long long)v);
+	n = strlen(digits);
+	for (size_t i = 0; i < n; i++) {
+		if (i > 0 && (n - i) % 3 == 0)
+			dst[at++] = ' ';
+		dst[at++] = digits[i];
+	}
+	dst[at] = '\0';
+}
+
+void hf_term_time(const struct hf_term *t, uint64_t unix_ns, unsigned digits,
+		  char dst[static HF_TERM_TIME_SIZE])
+{
+	time_t when = (time_t)(unix_ns / HF_NS_PER_S), now = (time_t)(t->now_ns / HF_NS_PER_S);
+	struct tm a = {}, b = {};
+	bool today;
+	size_t n;
+
+	if (unix_ns == 0 || !localtime_r(&when, &a) || !localtime_r(&now, &b)) {
+		(void)hf_strlcpy(dst, "-", HF_TERM_TIME_SIZE);
+		return;
+	}
+	today = a.tm_year == b.tm_year && a.tm_yday == b.tm_yday;
+	n = strftime(dst, HF_TERM_TIME_SIZE, today ? "%H:%M:%S" : "%Y-%m-%d %H:%M:%S", &a);
+	if (digits)
+		(void)hf_strf(dst + n, HF_TERM_TIME_SIZE - n, ".%03u",
+			      (unsigned)(unix_ns % HF_NS_PER_S / HF_NS_PER_MS));
+}
+
+/* ---- tables --------------------------------------------------------------------------------- */
+
+void hf_term_table_init(struct hf_term_table *t, size_t columns, const char *const *headers)
+{
+	hf_assert(columns > 0 && columns <= HF_TERM_TABLE_COLUMNS);
+	*t = (struct hf_term_table){.columns = columns};
+	if (!headers)
+		return;
+	hf_term_table_row(t);
+	for (size_t i = 0; i < columns; i++)
+		hf_term_table_cell(t, i, HF_TERM_DIM, "%s", headers[i]);
+}
+
+void hf_term_table_row(struct hf_term_table *t)
+{
+	if (t->rows == t->cap) {
+		t->cap = t->cap ? t->cap * 2 : 16;
+		t->row = must(reallocarray(t->row, t->cap, sizeof(*t->row)));
+	}
+	t->row[t->rows++] = (struct hf_term_row){};
+}
+
+void hf_term_table_cell(struct hf_term_table *t, size_t column, enum hf_term_style s,
+			const char *fmt, ...)
+{
+	struct hf_term_row *row = &t->row[t->rows - 1];
+	char *text = NULL;
+	va_list ap;
+
+	hf_assert(t->rows > 0 && column < t->columns && !row->cell[column]);
+	va_start(ap, fmt);
+	if (vasprintf(&text, fmt, ap) < 0)
+		text = NULL;
+	va_end(ap);
+	row->cell[column] = hf_term_safe(must(text));
+	row->style[column] = s;
+	free(text);
+}
+
+static void print_row(const struct hf_term_table *t, const struct hf_term *term,
+		      const struct hf_term_row *row, const size_t *width)
+{
+	size_t used = 0, last = t->columns;
+
+	/* No spaces behind the last cell that has something. */
+	while (last > 0 && (!row->cell[last - 1] || !*row->cell[last - 1]))
+		last--;
+	for (size_t i = 0; i < last; i++) {
+		char *text = row->cell[i] ? row->cell[i] : (char *)"";
+		size_t columns;
+
+		if (i + 1 == t->columns && term->width && used < term->width && *text)
+			hf_term_truncate(text, term->width - used);
+		columns = hf_term_columns(text);
+		(void)fprintf(term->f, "%s%s%s", hf_term_on(term, row->style[i]), text,
+			      hf_term_off(term, row->style[i]));
+		if (i + 1 < last)
+			(void)fprintf(term->f, "%*s", (int)(width[i] - columns + 2), "");
+		used += width[i] + 2;
+	}
+	(void)fputc('\n', term->f);
+}
+
+void hf_term_table_print(const struct hf_term_table *t, const struct hf_term *term)
+{
+	size_t width[HF_TERM_TABLE_COLUMNS] = {};
+
+	for (size_t r = 0; r < t->rows; r++) {
+		for (size_t i = 0; i < t->columns; i++) {
+			const char *text = t->row[r].cell[i];
+			size_t columns = text ? hf_term_columns(text) : 0;
+
+			if (columns > width[i])
+				width[i] = columns;
+		}
+	}
+	for (size_t r = 0; r < t->rows; r++)
+		print_row(t, term, &t->row[r], width);
+}
+
+void hf_term_table_done(struct hf_term_table *t)
+{
+	for (size_t r = 0; r < t->rows; r++)
+		for (size_t i = 0; i < t->columns; i++)
+			free(t->row[r].cell[i]);
+	free(t->row);
+	*t = (struct hf_term_table){};
+}
