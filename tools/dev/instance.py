@@ -11,6 +11,7 @@ descriptor.
 """
 
 import contextlib
+import ctypes
 import fcntl
 import http.client
 import json
@@ -65,6 +66,13 @@ def proc_start_time(pid):
         return None
 
 
+def enter_netns(path):
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    if ctypes.CDLL(None, use_errno=True).setns(fd, 0x40000000) != 0:  # CLONE_NEWNET
+        raise OSError(ctypes.get_errno(), f"setns '{path}'")
+    os.close(fd)
+
+
 class Instance:
     def __init__(self, directory, bindir, port=4320, host="127.0.0.1"):
         self.dir = pathlib.Path(directory).resolve()
@@ -73,6 +81,7 @@ class Instance:
         self.port = port
         self.portal_environment = {}
         self.children = {}
+        self.netns = {}  # daemon's name → path of the network namespace it shall live in
 
     # ---- files -------------------------------------------------------------------------------
 
@@ -138,6 +147,8 @@ class Instance:
                 os.dup2(null, 0)
                 os.dup2(log, 1)
                 os.dup2(log, 2)
+                if name in self.netns:
+                    enter_netns(self.netns[name])
                 if uid is not None:
                     os.setgroups([])
                     os.setresgid(uid, uid, uid)

@@ -21,6 +21,7 @@
 #include "userspace/agent/loss.h"
 #include "userspace/agent/netlink.h"
 #include "userspace/agent/portal_target.h"
+#include "userspace/net/websocket.h"
 #include "userspace/proto/frame.h"
 
 #define CHANNEL_MAGIC         0x4e414843u
@@ -533,6 +534,11 @@ static void on_session_lost(const struct hf_session_loss *loss, void *userdata)
 		hf_strlcpy(ev->tls_text, e->tls_text, sizeof(ev->tls_text));
 		ev->close_code = e->close_code;
 		hf_strlcpy(ev->close_reason, e->close_reason, sizeof(ev->close_reason));
+		/* Superseded by our own racing connection, whose welcome is on its way. */
+		if (e->close_code == HF_WS_CLOSE_SUPERSEDED && ch->machine.racing) {
+			ev->close_code = 0;
+			ev->suspect_over = true;
+		}
 		ev->violation = e->violation;
 		hf_strlcpy(ev->violation_text, e->violation_text, sizeof(ev->violation_text));
 		if (e->close_code &&

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each way of losing the channel: noticed by the named evidence, with the right cause, and undone."""
+
+import os
+import signal
+import subprocess
+
+from harness import main, run, skip, wait_for
+from twonets import FAR, NEAR, TwoNetsTest
+
+
+def make_events(n=20):
+    """Processes that end: telemetry to send."""
+    for _ in range(n):
+        subprocess.run(["/bin/true"], check=True)
+
+
+class BlackHole(TwoNetsTest):
+    def test_black_hole_while_sending_is_noticed_by_retransmits(self):
+        self.start_online()
+        known = self.known_outages()
+        self.drop_far("meta l4proto tcp PORTS 4320")
+        make_events()
+        o = self.begun(known, 12)
+        self.assertEqual((o["cause"], o["detected_by"]), ("blackhole", "kernel"), o)
+        self.assertEqual(o["evidence"]["kernel"]["kind"], "conn.retransmit")
+        self.heal()
+        o = self.over(o, 70)
+        self.i.wait_online()
+
+    def test_only_the_old_path_is_dead_and_the_race_wins(self):
+        before = self.start_online()
+        known = self.known_outages()
+        port = before["session"]["local"].rsplit(":", 1)[1]
+        self.far("nft", "add", "table", "inet", "hf")
+        self.far("nft", "add", "chain", "inet", "hf", "in", "{ type filter hook prerouting priority -300; }")
+        self.far("nft", "add", "rule", "inet", "hf", "in", "tcp", "sport", port, "drop")
+        make_events()
+        o = self.over(self.begun(known, 12), 12)
+        self.assertEqual((o["cause"], o["detected_by"]), ("blackhole", "kernel"), o)
+        self.assertLess(o["outage_ms"], 6000, o)
+        after = self.i.wait_online()
+        self.assertGreater(after["session"]["epoch"], before["session"]["epoch"])
+        self.assertEqual(after["pid"], before["pid"])
+        # The old connection's end, whenever the portal notices it, must not unregister the new one.
+        self.heal()
+        wait_for(lambda: self.i.endpoint()["epoch"] == after["session"]["epoch"], 10, "the portal to keep the new connection")
+        self.assertEqual(self.i.endpoint()["status"], "online")
+
+
+class IdleBlackHole(TwoNetsTest):
+    agent_extra = "telemetry:\n  kinds: [telemetry.loss]\n"
+
+    def test_black_hole_while_idle_is_noticed_by_keepalive(self):
+        self.start_online()
+        known = self.known_outages()
+        self.drop_far("meta l4proto tcp PORTS 4320")
+        o = self.begun(known, 30)
+        self.assertEqual(o["cause"], "blackhole", o)
+        self.assertIn(o["detected_by"], ("keepalive", "kernel"), o)
+        self.heal()
+        self.over(o, 70)
+
+
+class Local(TwoNetsTest):
+    def lose(self, undo, cause, by, break_it):
+        self.start_online()
+        known = self.known_outages()
+        break_it()
+        o = self.begun(known, 15)
+        self.assertEqual((o["cause"], o["detected_by"]), (cause, by), o)
+        undo()
+        o = self.over(o, 70)
+        self.i.wait_online()
+        return o
+
+    def test_link_down_is_named_by_netlink_and_link_up_kicks(self):
+        o = self.lose(self.wire_near, "link_down", "netlink", lambda: run("ip", "link", "set", "near0", "down"))
+        self.assertIn("near0", o["detail"])
+
+    def test_removed_address_is_named(self):
+        o = self.lose(self.wire_near, "address_lost", "netlink", lambda: run("ip", "addr", "flush", "dev", "near0"))
+        self.assertIn(NEAR, o["detail"])
+
+    def test_removed_route_is_named(self):
+        self.lose(
+            lambda: run("ip", "route", "add", "10.77.0.0/24", "dev", "near0", "src", NEAR),
+            "no_route", "netlink", lambda: run("ip", "route", "del", "10.77.0.0/24", "dev", "near0"),
+        )
+
+    def test_local_firewall_is_named_by_the_kernel(self):
+        def firewall():
+            run("nft", "add", "table", "inet", "hf")
+            run("nft", "add", "chain", "inet", "hf", "out", "{ type filter hook output priority 0; }")
+            run("nft", "add", "rule", "inet", "hf", "out", "tcp", "dport", "4320", "drop")
+            make_events()
+
+        self.lose(self.heal, "local_firewall", "kernel", firewall)
+
+    def test_connection_killed_on_this_host_is_a_local_reset(self):
+        def kill():
+            r = run("ss", "-K", "dst", FAR, "dport", "=", "4320", check=False)
+            if "ESTAB" not in r.stdout:
+                skip("this kernel cannot destroy sockets (CONFIG_INET_DIAG_DESTROY)")
+
+        self.lose(lambda: None, "local_reset", "kernel", kill)
+
+    def test_firewall_on_the_way_that_rejects_with_a_reset(self):
+        def reject():
+            self.far("nft", "add", "table", "inet", "hf")
+            self.far("nft", "add", "chain", "inet", "hf", "in", "{ type filter hook input priority 0; }")
+            self.far("nft", "add", "rule", "inet", "hf", "in", "tcp", "dport", "4320", "reject", "with", "tcp", "reset")
+            make_events()
+
+        self.lose(self.heal, "peer_reset", "kernel", reject)
+
+
+class Portal(TwoNetsTest):
+    portal_extra = "heartbeat_s: 5\n"
+
+    def test_stopped_portal_is_a_timeout_not_a_black_hole(self):
+        self.start_online()
+        known = self.known_outages()
+        pid = self.i.pid_of("portal")
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            o = self.begun(known, 40)
+            self.assertEqual((o["cause"], o["detected_by"]), ("portal_timeout", "heartbeat"), o)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        self.over(o, 70)
+        self.i.wait_online(30)
+
+
+if __name__ == "__main__":
+    main()

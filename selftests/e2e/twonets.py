@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Endpoint and portal in two network namespaces with a cable between them.
+
+The test process and the endpoint are on the near side (10.77.0.1), the portal on the far side
+(10.77.0.2). What is dropped on the far side leaves no trace on the near one: a true black hole.
+"""
+
+import os
+import subprocess
+
+from harness import Instance, InstanceTest, BIN, run, wait_for
+
+NEAR, FAR = "10.77.0.1", "10.77.0.2"
+
+
+class TwoNetsTest(InstanceTest):
+    def setUp(self):
+        # Cleanups run backwards: the instance, set up last, is stopped while there is still a cable.
+        self.holder = subprocess.Popen(["unshare", "-n", "cat"], stdin=subprocess.PIPE)
+        self.addCleanup(self.holder.wait, 10)
+        self.addCleanup(self.holder.stdin.close)
+        own = os.stat("/proc/self/ns/net").st_ino
+        wait_for(lambda: os.stat(f"/proc/{self.holder.pid}/ns/net").st_ino != own, 10, "the far namespace")
+        run("ip", "link", "add", "near0", "type", "veth", "peer", "name", "far0", "netns", str(self.holder.pid))
+        self.addCleanup(run, "ip", "link", "del", "near0", check=False)
+        self.wire_near()
+        self.far("ip", "link", "set", "lo", "up")
+        self.far("ip", "addr", "add", f"{FAR}/24", "dev", "far0")
+        self.far("ip", "link", "set", "far0", "up")
+        super().setUp()
+        self.i = Instance(os.path.join(self.tmp, "i"), BIN, host=FAR)
+        self.i.netns["portal"] = f"/proc/{self.holder.pid}/ns/net"
+
+    def _tear_down(self):
+        self.heal()
+        super()._tear_down()
+
+    def wire_near(self):
+        run("ip", "addr", "replace", f"{NEAR}/24", "dev", "near0")
+        run("ip", "link", "set", "near0", "up")
+
+    def far(self, *argv, **kw):
+        return run("nsenter", "-t", str(self.holder.pid), "-n", *argv, **kw)
+
+    def drop_far(self, match):
+        """Packets that match vanish on the far side, in both directions (match may use PORTS)."""
+        self.far("nft", "add", "table", "inet", "hf")
+        for hook, ports in (("prerouting", "th dport"), ("postrouting", "th sport")):
+            self.far("nft", "add", "chain", "inet", "hf", hook, f"{{ type filter hook {hook} priority -300; }}")
+            self.far("nft", "add", "rule", "inet", "hf", hook, f"{match.replace('PORTS', ports)} drop")
+
+    def heal(self):
+        self.far("nft", "delete", "table", "inet", "hf", check=False)
+        run("nft", "delete", "table", "inet", "hf", check=False)
+        self.wire_near()
+
+    def known_outages(self):
+        return {o["id"] for o in self.i.local_outages()}
+
+    def begun(self, known, deadline_s):
+        """The next outage's record, while it may still last."""
+        return wait_for(lambda: next((o for o in self.i.local_outages() if o["id"] not in known), None), deadline_s, "an outage to begin")
+
+    def over(self, record, deadline_s):
+        return wait_for(lambda: next((o for o in self.i.local_outages() if o["id"] == record["id"] and o["restored"]), None), deadline_s, "the outage to end")
