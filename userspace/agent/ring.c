@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The layout (Documentation/bpf/ringbuf.rst, include/uapi/linux/bpf.h): page 0 is the consumer's
- * position, page 1 the producer's, then the data, mapped twice in a row so that no record is cut.
+ * position, page 1 the producer's, then the data. The kernel offers the data twice in a row, so that no
+ * record is cut; mapping it twice counts twice as resident, so we map it once and mend the cut.
  * A record is 8 bytes of header (length with the busy and discard bits on top, page offset), then
  * its bytes, rounded up to 8. The producer clears the busy bit last, with release order.
  */
@@ -40,6 +41,7 @@ struct ring {
 	size_t producer_map_bytes;
 	unsigned long position; /* I1: private */
 	struct stream *streams; /* one per CPU */
+	union hf_event_any cut; /* where a record that the end of the data cuts is put together */
 };
 
 struct hf_rings {
@@ -70,7 +72,7 @@ static int map_ring(struct ring *ring, int fd, uint32_t bytes, size_t page, uint
 	if (p == MAP_FAILED)
 		return -errno;
 	ring->consumer = p;
-	ring->producer_map_bytes = page + 2 * ring->bytes;
+	ring->producer_map_bytes = page + ring->bytes;
 	p = mmap(NULL, ring->producer_map_bytes, PROT_READ, MAP_SHARED, fd, (off_t)page);
 	if (p == MAP_FAILED)
 		return -errno;
@@ -296,22 +298,34 @@ void hf_rings_set_position(struct hf_rings *r, const struct hf_rings_position *p
 /* ---- reading ------------------------------------------------------------------------------- */
 
 /* Next record at position: its length, or -EAGAIN. Steps over nothing. */
-static int64_t peek(const struct ring *ring, unsigned long position, const uint8_t **ret,
-		    bool *ret_discarded)
+static int64_t peek(const struct ring *ring, unsigned long position, bool *ret_discarded)
 {
 	unsigned long end = __atomic_load_n(ring->producer, __ATOMIC_ACQUIRE);
-	const uint8_t *at;
+	const uint8_t *head = ring->data + (position & (ring->bytes - 1));
 	uint32_t len;
 
 	if (position >= end)
 		return -EAGAIN;
-	at = ring->data + (position & (ring->bytes - 1));
-	len = __atomic_load_n((const uint32_t *)at, __ATOMIC_ACQUIRE);
+	len = __atomic_load_n((const uint32_t *)head, __ATOMIC_ACQUIRE);
 	if (len & BPF_RINGBUF_BUSY_BIT)
 		return -EAGAIN;
-	*ret = at + BPF_RINGBUF_HDR_SZ;
 	*ret_discarded = len & BPF_RINGBUF_DISCARD_BIT;
 	return len & ~(BPF_RINGBUF_BUSY_BIT | BPF_RINGBUF_DISCARD_BIT);
+}
+
+/* The bytes of the record at position, whole; until the next call. NULL: longer than any of ours. */
+static const uint8_t *body(struct ring *ring, unsigned long position, size_t len)
+{
+	size_t at = (position + BPF_RINGBUF_HDR_SZ) & (ring->bytes - 1);
+	size_t first = ring->bytes - at;
+
+	if (len > sizeof(ring->cut))
+		return NULL;
+	if (len <= first)
+		return ring->data + at;
+	memcpy(&ring->cut, ring->data + at, first);
+	memcpy((uint8_t *)&ring->cut + first, ring->data, len - first);
+	return (const uint8_t *)&ring->cut;
 }
 
 static unsigned long step(int64_t len)
@@ -331,7 +345,6 @@ int hf_rings_read(struct hf_rings *r, enum hf_ring_id id, unsigned max,
 		  const struct hf_rings_handler *handler)
 {
 	struct ring *ring;
-	const uint8_t *at;
 	bool discarded;
 	int64_t len;
 	unsigned n;
@@ -341,15 +354,15 @@ int hf_rings_read(struct hf_rings *r, enum hf_ring_id id, unsigned max,
 	for (n = 0; n < max; n++) {
 		const struct hf_event_header *h;
 
-		len = peek(ring, ring->position, &at, &discarded);
+		len = peek(ring, ring->position, &discarded);
 		if (len < 0)
 			break;
 		/* The kernel rounds up to 8, so the header is aligned. */
-		h = (const struct hf_event_header *)at;
+		h = (const struct hf_event_header *)body(ring, ring->position, (size_t)len);
 		ring->position += step(len);
 		if (discarded)
 			continue;
-		if (!valid(r, id, h, (size_t)len)) {
+		if (!h || !valid(r, id, h, (size_t)len)) {
 			r->malformed++;
 			continue;
 		}
@@ -387,13 +400,12 @@ void hf_rings_commit(struct hf_rings *r, enum hf_ring_id id, uint64_t mark)
 static uint64_t count_unread(const struct ring *ring)
 {
 	unsigned long position = ring->position;
-	const uint8_t *at;
 	bool discarded;
 	uint64_t n = 0;
 	int64_t len;
 
 	for (;;) {
-		len = peek(ring, position, &at, &discarded);
+		len = peek(ring, position, &discarded);
 		if (len < 0)
 			return n;
 		position += step(len);
