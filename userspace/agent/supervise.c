@@ -167,7 +167,7 @@ static void disconnect(struct hf_supervise *s)
 	(void)arm(s->dial, s->redial_ms);
 	s->redial_ms = s->redial_ms * 2 < REDIAL_MAX_MS ? s->redial_ms * 2 : REDIAL_MAX_MS;
 	if (told) {
-		hf_notice("the watchdog is gone, dialling it again");
+		hf_debug("the watchdog is gone, dialling it again"); /* lost() tells */
 		if (s->cb.lost)
 			s->cb.lost(s->arg);
 	}
