@@ -144,7 +144,7 @@ class Foundation(InstanceTest):
         self.i.wait_online()
 
     def expired(self, token):
-        return datetime.datetime.fromisoformat(token["expires_at"][:19] + "+00:00") < datetime.datetime.now(datetime.timezone.utc)
+        return datetime.datetime.fromisoformat(token["expires_at"][:26] + "+00:00") < datetime.datetime.now(datetime.timezone.utc)
 
     def test_pending_endpoint_is_online_once_it_is_authorized(self):
         self.start_portal()
