@@ -159,9 +159,12 @@ class Closed(Exception):
 class Raw:
     """TLS to the portal, then bytes."""
 
-    def __init__(self, instance, identity=None, timeout_s=10, tls=True):
-        self.deadline_s = timeout_s
-        self.tcp = socket.create_connection((instance.host, instance.port), timeout_s)
+    def __init__(self, instance, identity=None, timeout_s=10, tls=True, receive_buffer=None):
+        self.tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self.tcp.settimeout(timeout_s)
+        if receive_buffer:
+            self.tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.tcp.connect((instance.host, instance.port))
         self.sock = self.tcp
         if tls:
             context = ssl.create_default_context(cafile=str(instance.path("portal", "ca.pem")))

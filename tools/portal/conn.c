@@ -45,6 +45,7 @@
 #define READ_SIZE         16384u /* one TLS record */
 #define READS_PER_WAKE    8u     /* then the others' turn */
 #define WS_QUEUE_MAX      (2u * HF_MESSAGE_MAX)
+#define STREAM_SNDBUF     65536
 #define STREAM_QUEUE_MAX  (512u << 10)
 
 enum conn_state {
@@ -394,12 +395,15 @@ void hf_conn_stream_start(struct hf_conn *c, void (*ended)(void *userdata), void
 				   "Cache-Control: no-store\r\n"
 				   "X-Content-Type-Options: nosniff\r\n"
 				   "Connection: close\r\n\r\n";
+	const int sndbuf = STREAM_SNDBUF;
 
 	if (c->state != CONN_ANSWERING) {
 		ended(userdata);
 		return;
 	}
 	hf_server_portal(c->server)->counters.requests[2]++;
+	/* The kernel would queue megabytes for a page that stopped reading. */
+	(void)setsockopt(hf_tls_fd(c->tls), SOL_SOCKET, SO_SNDBUF, &sndbuf, sizeof(sndbuf));
 	c->state = CONN_STREAM;
 	c->stream_ended = ended;
 	c->stream_userdata = userdata;
