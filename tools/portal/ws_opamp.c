@@ -18,6 +18,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/ratelimit.h"
 #include "base/str.h"
 #include "holdfast/cause.h"
 #include "holdfast/session.h"
@@ -37,6 +38,20 @@
 #define BACKOFF_CAP_MS       60000u
 #define HEARTBEAT_TIMEOUT_S  10u
 #define PROGRESS_MAX_ADDRESS 45u
+
+/* Strangers may be refused as often as they like; the log is told so many times a minute. */
+static void log_refusal(const char *peer, const char *reason)
+{
+	static struct hf_ratelimit limit = {.burst = 30, .interval_ns = 2 * HF_NS_PER_S};
+	uint64_t missed;
+
+	if (!hf_ratelimit_take(&limit, hf_now_monotonic_ns()))
+		return;
+	missed = hf_ratelimit_refused(&limit);
+	if (missed)
+		hf_info("%llu refusals were not logged", (unsigned long long)missed);
+	hf_info("%s: refused: %s", peer, reason);
+}
 
 /* ---- life of a link ------------------------------------------------------------------------- */
 
@@ -167,7 +182,7 @@ void hf_link_refuse(struct hf_link *l, Opamp__ServerErrorResponseType type, uint
 	Opamp__ServerToAgent m = OPAMP__SERVER_TO_AGENT__INIT;
 	Opamp__ServerErrorResponse e = OPAMP__SERVER_ERROR_RESPONSE__INIT;
 
-	hf_info("%s: refused: %s", l->conn ? hf_conn_peer(l->conn) : "?", reason);
+	log_refusal(l->conn ? hf_conn_peer(l->conn) : "?", reason);
 	e.type = type;
 	e.error_message = (char *)reason; /* only read while packing */
 	m.error_response = &e;
@@ -836,7 +851,7 @@ static void refuse(struct hf_conn *c, const struct refusal *why)
 		(void)hf_strf(headers + len, sizeof(headers) - len, "Retry-After: %u\r\n",
 			      why->retry_after_s);
 	hf_conn_portal(c)->counters.enroll_refused++;
-	hf_info("%s: channel refused: %s", hf_conn_peer(c), hf_cause_name(why->cause));
+	log_refusal(hf_conn_peer(c), hf_cause_name(why->cause));
 	hf_reply_problem_with(c, why->status, hf_cause_name(why->cause), headers, "%s",
 			      why->detail ? why->detail : hf_cause_text(why->cause));
 }
