@@ -9,11 +9,11 @@ upgrade and first reply, with the same client certificate, in the same run, befo
 import json
 import subprocess
 
-from benchlib import bench_instance, percentile, row
+from benchlib import bench_instance, nanoseconds, percentile, row
 from instance import wait_for
 
 RESETS = 200
-CONFIG = "channel:\n  immediate_per_minute: 100000\nrestart:\n  settle_s: 0\n"
+CONFIG = "channel:\n  immediate_per_minute: 600\nrestart:\n  settle_s: 0\n"
 
 
 def floor(i, n):
@@ -21,7 +21,7 @@ def floor(i, n):
     agent = i.path("state", "agent")
     r = subprocess.run(
         [str(i.bench_bin / "floor"), "--host", i.host, "--port", str(i.port), "--ca", str(i.path("portal", "ca.pem")),
-         "--cert", str(agent / "client.pem"), "--key", str(agent / "key.pem"), "--count", str(n), "--json"],
+         "--cert", str(agent / "cert.pem"), "--key", str(agent / "key.pem"), "--count", str(n), "--json"],
         capture_output=True, text=True, timeout=120, check=True,
     )
     return json.loads(r.stdout)
@@ -41,9 +41,9 @@ def rows():
             o = wait_for(lambda known=known: next((x for x in i.local_outages() if x["id"] not in known and x["restored"]), None), 20, "the outage record")
             if o["cause"] != "peer_reset":
                 raise RuntimeError(f"wrong cause {o['cause']}: {o['detail']}")
-            notice.append(o["detect_us"])
-            dial.append(o["attempts"][0]["after_detect_us"])
-            back.append(o["outage_us"])
+            notice.append(1000 * o["detect_ms"])
+            dial.append((nanoseconds(o["attempts"][0]["at"]) - nanoseconds(o["detected_at"])) / 1000)
+            back.append(1000 * o["outage_ms"])
             resumed += bool(o["attempts"][-1].get("tls_resumed"))
         i.stop_endpoint()
         after = floor(i, RESETS)

@@ -8,7 +8,7 @@ from benchlib import bench_instance, percentile, row
 from instance import wait_for
 
 KILLS = 100
-CONFIG = "channel:\n  immediate_per_minute: 100000\nrestart:\n  settle_s: 0\n"
+CONFIG = "channel:\n  immediate_per_minute: 600\nrestart:\n  settle_s: 0\n"
 
 
 def rss_kib(pid):
@@ -27,7 +27,7 @@ def rows():
             if o["cause"] != "agent_killed":
                 raise RuntimeError(f"wrong cause {o['cause']}: {o['detail']}")
             to_exec.append(i.component()["last_exit"]["exit_to_exec_us"])
-            to_online.append(o["outage_us"])
+            to_online.append(1000 * o["outage_ms"])
         i.wait_online()
         agent = rss_kib(i.agent()["pid"])
         watchdog = rss_kib(i.watchdog()["pid"])

@@ -18,6 +18,12 @@ from instance import Instance  # noqa: E402
 BUILD = pathlib.Path(os.environ.get("HOLDFAST_BUILD", ROOT / "build"))
 
 
+def nanoseconds(rfc3339):
+    """Of the day: enough for the distance of two stamps of one outage."""
+    h, m, s = rfc3339.split("T")[1].rstrip("Z").split(":")
+    return (int(h) * 3600 + int(m) * 60) * 10**9 + int(s.replace(".", "").ljust(11, "0"))
+
+
 def percentile(values, p):
     """Nearest rank."""
     s = sorted(values)
