@@ -171,6 +171,7 @@ int hf_ctl_ask_or_fail(const struct hf_ctl *c, enum hf_ctl_daemon daemon, Bus__R
 struct hf_ctl_stream {
 	nng_socket sock;
 	atomic_int pipes; /* set by nng's thread */
+	bool was_there;   /* the first connection may take nng a moment */
 	bool gone;
 };
 
@@ -230,27 +231,24 @@ struct hf_ctl_stream *hf_ctl_stream_close(struct hf_ctl_stream *s)
 
 int hf_ctl_stream_next(struct hf_ctl_stream *s, unsigned wait_ms, Bus__Event **ret)
 {
+	bool connected = atomic_load(&s->pipes) > 0;
 	void *data = NULL;
 	size_t len = 0;
-	int e;
+	int e, r;
 
+	/* First, since a busy stream never falls quiet. */
+	s->was_there |= connected;
+	if (s->was_there && s->gone == connected) {
+		s->gone = !connected;
+		return connected ? HF_CTL_STREAM_BACK : HF_CTL_STREAM_GONE;
+	}
 	(void)nng_socket_set_ms(s->sock, NNG_OPT_RECVTIMEO, (nng_duration)wait_ms);
 	e = nng_recv(s->sock, &data, &len, NNG_FLAG_ALLOC);
-	if (e == 0) {
-		int r = hf_pb_unpack(&bus__event__descriptor, data, len, ret);
-
-		nng_free(data, len);
-		return r < 0 ? HF_CTL_STREAM_QUIET : HF_CTL_STREAM_EVENT;
-	}
-	if (e != NNG_ETIMEDOUT && e != NNG_EINTR)
+	if (e == NNG_ETIMEDOUT || e == NNG_EINTR)
+		return HF_CTL_STREAM_QUIET;
+	if (e != 0)
 		return errno_of(e);
-	if (!s->gone && atomic_load(&s->pipes) == 0) {
-		s->gone = true;
-		return HF_CTL_STREAM_GONE;
-	}
-	if (s->gone && atomic_load(&s->pipes) > 0) {
-		s->gone = false;
-		return HF_CTL_STREAM_BACK;
-	}
-	return HF_CTL_STREAM_QUIET;
+	r = hf_pb_unpack(&bus__event__descriptor, data, len, ret);
+	nng_free(data, len);
+	return r < 0 ? HF_CTL_STREAM_QUIET : HF_CTL_STREAM_EVENT;
 }

@@ -39,4 +39,5 @@ enum hf_ctl_stream_news {
 	HF_CTL_STREAM_GONE,  /* the agent went away; it is being waited for */
 	HF_CTL_STREAM_BACK,  /* and it is back: what came meanwhile is in its recent events */
 };
+/* One of the above, or -errno. */
 int hf_ctl_stream_next(struct hf_ctl_stream *s, unsigned wait_ms, Bus__Event **ret);

@@ -85,7 +85,7 @@ static bool harmless(uint32_t c)
 char *hf_term_safe(const char *s)
 {
 	size_t len = s ? strlen(s) : 0, at = 0;
-	char *out = must(malloc(len + 1));
+	char *out = must(malloc(len + sizeof("…"))); /* hf_term_truncate() may need it */
 
 	for (size_t i = 0; i < len;) {
 		uint32_t c = 0;
@@ -139,7 +139,6 @@ void hf_term_truncate(char *s, size_t columns)
 
 	if (hf_term_columns(s) <= columns)
 		return;
-	/* "…" is three bytes; what is cut off is at least one column, which may be one byte. */
 	while (s[at]) {
 		uint32_t c = 0;
 		size_t n = decode(s + at, &c);
@@ -151,10 +150,7 @@ void hf_term_truncate(char *s, size_t columns)
 		at += n ? n : 1;
 		cut = at;
 	}
-	if (strlen(s + cut) >= 3 && columns > 0)
-		memcpy(s + cut, "\u2026", sizeof("\u2026"));
-	else
-		s[cut] = '\0';
+	memcpy(s + cut, columns > 0 ? "…" : "", columns > 0 ? sizeof("…") : 1);
 }
 
 void hf_term_number(uint64_t v, char dst[static HF_TERM_NUMBER_SIZE])

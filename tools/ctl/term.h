@@ -40,7 +40,7 @@ const char *hf_term_off(const struct hf_term *t, enum hf_term_style s);
 char *hf_term_safe(const char *s);
 /* Columns that safe text takes. */
 size_t hf_term_columns(const char *s);
-/* Cuts safe text to at most `columns`, the last of them '…' if something went. */
+/* Cuts what hf_term_safe() gave to at most `columns`, the last of them '…' if something went. */
 void hf_term_truncate(char *s, size_t columns);
 
 /* "18 204" */

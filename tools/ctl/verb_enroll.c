@@ -6,8 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/fd.h"
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/str.h"
 #include "holdfast/session.h"
 #include "tools/ctl/bus.h"

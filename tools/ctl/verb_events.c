@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/str.h"
 #include "tools/ctl/bus.h"
 #include "tools/ctl/view.h"
@@ -185,6 +185,9 @@ static int run(struct hf_ctl *c, struct query *q)
 			q->q.limit = FOLLOW_FIRST;
 	}
 	r = show_recent(c, q, &q->q);
+	/* What is older than this and was not shown was not asked for. */
+	if (!q->newest_ns)
+		q->newest_ns = hf_now_realtime_ns();
 	return r == HF_CTL_OK && q->follow ? follow(c, q, stream) : r;
 }
 

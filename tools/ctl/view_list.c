@@ -98,7 +98,7 @@ void hf_view_event(const struct hf_term *t, const Bus__Event *e)
 	hf_term_time(t, e->time_unix_ns, 3, when);
 	used += column(t, HF_TERM_DIM, when, 12);
 	used += column(t, style_of(e), kind, 19);
-	used += column(t, HF_TERM_BOLD, owner, 18);
+	used += column(t, HF_TERM_BOLD, owner, 22);
 	if (*addr)
 		used += column(t, HF_TERM_PLAIN, addr, 36);
 	if (*unit)
