@@ -63,11 +63,15 @@ static __always_inline bool hf_bucket_take(struct hf_bucket *b, const struct hf_
 					   __u64 now)
 {
 	__u64 interval = p->bucket_interval_ns;
+	__u64 depth = interval * p->bucket_burst;
 	__u64 full_at = b->full_at_ns;
 
 	if (full_at < now)
 		full_at = now;
-	if (full_at - now + interval > interval * p->bucket_burst)
+	/* A slower policy before this one left it deeper than this one's buckets are. */
+	if (full_at - now > depth)
+		full_at = b->full_at_ns = now + depth;
+	if (full_at - now + interval > depth)
 		return false;
 	b->full_at_ns = full_at + interval;
 	return true;

@@ -311,6 +311,8 @@ int behave_storm(int argc, char **argv)
 		check(server >= 0, "accept");
 		linger_zero(server);
 		(void)close(server);
+		/* Closing before the reset is there would send a FIN to nobody. */
+		check(take_error(client, 2000) == ECONNRESET, "ECONNRESET");
 		(void)close(client);
 	}
 	return 0;

@@ -61,10 +61,12 @@ void kt_map(struct kt *t)
 	assert_true(counters >= 0);
 	assert_ok(hf_rings_new(fds, hf_kernel_info_ring_bytes(t->info), counters,
 			       hf_kernel_info_cpus(t->info), &t->rings));
+	memset(&t->before, 0, sizeof(t->before));
 }
 
 void kt_unmap(struct kt *t)
 {
+	t->reusable = false;
 	t->rings = hf_rings_free(t->rings);
 	t->info = hf_kernel_info_free(t->info);
 }
@@ -98,49 +100,75 @@ void kt_open(struct kt *t, uint32_t kinds, uint32_t flags, uint32_t bulk_bytes)
 	kt_map(t);
 }
 
-static struct kt *new_fixture(void)
-{
-	struct kt *t = calloc(1, sizeof(*t));
+/* Loading takes a second in a virtual machine: the next test goes on with what this one leaves. */
+static struct kt *kept;
 
+static struct kt *new_fixture(uint32_t kinds)
+{
+	struct kt *t = kept;
+
+	n_behaviour_pids = 0;
+	if (t) {
+		kept = NULL;
+		set_policy(t, kinds, HF_POLICY_F_NO_THROTTLE);
+		kt_drain(t);
+		t->n_events = t->n_ends = 0;
+		t->gap_events = 0;
+		memset(&t->before, 0, sizeof(t->before));
+		t->before = kt_totals(t);
+		return t;
+	}
+	t = calloc(1, sizeof(*t));
 	assert_non_null(t);
 	t->events = calloc(KT_EVENTS_MAX, sizeof(*t->events));
 	assert_non_null(t->events);
-	n_behaviour_pids = 0;
+	kt_open(t, kinds, HF_POLICY_F_NO_THROTTLE, 0);
+	t->reusable = true;
 	return t;
 }
 
 int kt_setup_conn(void **state)
 {
-	struct kt *t = new_fixture();
-
-	*state = t;
-	kt_open(t,
+	*state = new_fixture(
 		(HF_POLICY_KINDS_DEFAULT | HF_POLICY_KIND(HF_EVENT_CONN_CLOSED)) &
-			~(HF_POLICY_KIND(HF_EVENT_PROC_EXIT) | HF_POLICY_KIND(HF_EVENT_PROC_OOM)),
-		HF_POLICY_F_NO_THROTTLE, 0);
+		~(HF_POLICY_KIND(HF_EVENT_PROC_EXIT) | HF_POLICY_KIND(HF_EVENT_PROC_OOM)));
 	return 0;
 }
 
 int kt_setup_proc(void **state)
 {
-	struct kt *t = new_fixture();
-
-	*state = t;
-	kt_open(t, HF_POLICY_KIND(HF_EVENT_PROC_EXIT) | HF_POLICY_KIND(HF_EVENT_PROC_OOM),
-		HF_POLICY_F_NO_THROTTLE, 0);
+	*state =
+		new_fixture(HF_POLICY_KIND(HF_EVENT_PROC_EXIT) | HF_POLICY_KIND(HF_EVENT_PROC_OOM));
 	return 0;
 }
 
-int kt_teardown(void **state)
+static void free_fixture(struct kt *t)
 {
-	struct kt *t = *state;
-
 	kt_unmap(t);
 	if (t->kernel)
 		(void)hf_kernel_unpin(t->kernel);
 	t->kernel = hf_kernel_free(t->kernel);
 	free(t->events);
 	free(t);
+}
+
+int kt_teardown(void **state)
+{
+	struct kt *t = *state;
+
+	if (t->reusable)
+		kept = t;
+	else
+		free_fixture(t);
+	return 0;
+}
+
+static int free_kept(void **state)
+{
+	(void)state;
+	if (kept)
+		free_fixture(kept);
+	kept = NULL;
 	return 0;
 }
 
@@ -401,12 +429,44 @@ const Bus__Event *kt_decode(struct kt *t, const union hf_event_any *e)
 	return &t->decoded.event;
 }
 
-void kt_assert_nothing_lost(const struct kt *t)
+struct hf_rings_totals kt_totals(const struct kt *t)
 {
+	const struct hf_rings_totals *b = &t->before;
 	struct hf_rings_totals s;
 	int i;
 
 	hf_rings_totals(t->rings, &s);
+	s.generated -= b->generated;
+	s.delivered -= b->delivered;
+	s.in_ring -= b->in_ring;
+	s.lost -= b->lost;
+	s.filtered -= b->filtered;
+	s.throttled -= b->throttled;
+	s.read -= b->read;
+	s.gap_events -= b->gap_events;
+	s.duplicates -= b->duplicates;
+	s.malformed -= b->malformed;
+	for (i = 0; i < _HF_RING_MAX; i++) {
+		s.ring[i].generated -= b->ring[i].generated;
+		s.ring[i].submitted -= b->ring[i].submitted;
+		s.ring[i].lost -= b->ring[i].lost;
+	}
+	for (i = 0; i < HF_EVENT_KIND_SLOTS; i++) {
+		s.kind[i].generated -= b->kind[i].generated;
+		s.kind[i].lost -= b->kind[i].lost;
+		s.kind[i].filtered -= b->kind[i].filtered;
+		s.kind[i].throttled -= b->kind[i].throttled;
+	}
+	for (i = 0; i < HF_MISC_SLOTS; i++)
+		s.misc[i] -= b->misc[i];
+	return s;
+}
+
+void kt_assert_nothing_lost(const struct kt *t)
+{
+	struct hf_rings_totals s = kt_totals(t);
+	int i;
+
 	assert_int_equal(s.lost, 0);
 	assert_int_equal(s.throttled, 0);
 	assert_int_equal(s.in_ring, 0);
@@ -518,6 +578,21 @@ static void remove_pins(void)
 	(void)rmdir(KT_PIN_ROOT); /* another test program may be using it */
 }
 
+/* As hf_run_tests_(), with the fixture that tests hand on. */
+static int run_group(const char *file, const struct CMUnitTest *tests, size_t n)
+{
+	int before = hf_count_open_fds();
+	int failed = _cmocka_run_group_tests(file, tests, n, NULL, free_kept);
+	int after = hf_count_open_fds();
+
+	if (before != after) {
+		print_error("%s: %d descriptors open at the end, %d at the start\n", file, after,
+			    before);
+		return 1;
+	}
+	return failed ? 1 : 0;
+}
+
 int kt_main(int argc, char **argv, const char *file, const struct CMUnitTest *tests, size_t n)
 {
 	int failed;
@@ -539,7 +614,7 @@ int kt_main(int argc, char **argv, const char *file, const struct CMUnitTest *te
 	/* One of them tells for all. */
 	if (strstr(file, "test_rings"))
 		print_programs();
-	failed = hf_run_tests_(file, tests, n);
+	failed = run_group(file, tests, n);
 	remove_pins();
 	return failed;
 }

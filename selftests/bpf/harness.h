@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the BPF tests share: a network namespace of their own, programs loaded for one test only
+ * What the BPF tests share: a network namespace of their own, programs loaded for one test program
  * (filtered to that namespace), behaviours run as child processes, and the events that came of
  * them as a list. The reader is the agent's own ring.c, the loader the watchdog's own.
  *
@@ -42,6 +42,8 @@ struct kt {
 	size_t n_ends;
 	union hf_event_any ends[KT_ENDS_MAX];
 	uint64_t gap_events;
+	struct hf_rings_totals before; /* at the test's beginning */
+	bool reusable;                 /* for the next test: nobody has unmapped or unloaded it */
 };
 
 /* A behaviour that runs. */
@@ -90,6 +92,8 @@ const struct hf_conn_event *kt_conn(const struct kt *t, uint32_t kind, uint16_t 
 const struct hf_exit_event *kt_exit(const struct kt *t, uint64_t pid);
 /* As the agent would show it; valid until the next call. */
 const Bus__Event *kt_decode(struct kt *t, const union hf_event_any *e);
+/* Since the test's beginning, or since kt_map(). */
+struct hf_rings_totals kt_totals(const struct kt *t);
 /* Every loss counter is zero and everything generated was delivered. */
 void kt_assert_nothing_lost(const struct kt *t);
 

@@ -230,7 +230,7 @@ static void exits_with_status_0_can_be_left_out(void **state)
 	kt_run(&b, "exit", "1");
 	kt_collect(t, 1);
 	assert_int_equal(kt_exit(t, kt_fact(&b, "pid"))->exit.status, 1 << 8);
-	hf_rings_totals(t->rings, &s);
+	s = kt_totals(t);
 	assert_true(s.kind[HF_EVENT_PROC_EXIT].filtered >= 1);
 }
 

@@ -126,6 +126,7 @@ static void watching_has_a_limit(void **state)
 	struct kt *t = *state;
 	uint64_t i;
 
+	t->reusable = false;
 	for (i = 0; i < HF_WATCHED_COOKIE_MAX; i++)
 		assert_ok(hf_kernel_watch_socket(t->kernel, UINT64_MAX - i, true));
 	assert_err(hf_kernel_watch_socket(t->kernel, 1, true), -E2BIG);

@@ -19,14 +19,6 @@
 /* A record of a connection with the ring's own header. */
 #define RECORD_BYTES (sizeof(struct hf_conn_event) + 8)
 
-static struct hf_rings_totals totals(const struct kt *t)
-{
-	struct hf_rings_totals s;
-
-	hf_rings_totals(t->rings, &s);
-	return s;
-}
-
 /* What a kernel lacks is named; what the verifier refuses is our bug, on any kernel. */
 static void no_program_is_refused(void **state)
 {
@@ -54,7 +46,7 @@ static void with_the_reader_stopped_every_event_is_in_the_ring(void **state)
 	kt_require(t, "tcp.reset_sent");
 	kt_require(t, "tcp.reset_received");
 	kt_run(&b, "storm", "100");
-	s = totals(t);
+	s = kt_totals(t);
 	assert_int_equal(s.generated, 201); /* two each, and the behaviour's own end */
 	assert_int_equal(s.in_ring, 201);
 	assert_int_equal(s.delivered, 0);
@@ -63,7 +55,7 @@ static void with_the_reader_stopped_every_event_is_in_the_ring(void **state)
 	assert_int_equal(s.kind[HF_EVENT_CONN_RESET_SENT].generated, 100);
 	assert_int_equal(s.kind[HF_EVENT_CONN_RESET_RECEIVED].generated, 100);
 	kt_collect(t, 200);
-	s = totals(t);
+	s = kt_totals(t);
 	assert_int_equal(s.delivered, 201);
 	kt_assert_nothing_lost(t);
 }
@@ -84,7 +76,7 @@ static void a_full_ring_loses_what_is_counted_and_proven(void **state)
 	kt_open(t, KINDS_CONN, HF_POLICY_F_NO_THROTTLE, 65536);
 
 	kt_run(&b, "storm", "300");
-	s = totals(t);
+	s = kt_totals(t);
 	assert_int_equal(s.ring[HF_RING_BULK].generated, 600);
 	assert_int_equal(s.ring[HF_RING_BULK].in_ring, room);
 	assert_int_equal(s.ring[HF_RING_BULK].lost, 600 - room);
@@ -101,7 +93,7 @@ static void a_full_ring_loses_what_is_counted_and_proven(void **state)
 	t->n_events = 0;
 	kt_run(&b, "storm", "10");
 	kt_collect(t, 20);
-	s = totals(t);
+	s = kt_totals(t);
 	assert_int_equal(s.generated, s.delivered + s.in_ring + s.lost);
 	assert_int_equal(t->gap_events, s.lost);
 	assert_int_equal(s.lost, 600 - room);
@@ -171,8 +163,8 @@ static void pins_go_on_when_the_loader_has_died(void **state)
 		n += t->events[i].header.kind == HF_EVENT_CONN_RESET_SENT;
 	assert_int_equal(n, 8);
 	assert_int_equal(t->gap_events, 0);
-	assert_int_equal(totals(t).lost, 0);
-	assert_int_equal(totals(t).duplicates, 0);
+	assert_int_equal(kt_totals(t).lost, 0);
+	assert_int_equal(kt_totals(t).duplicates, 0);
 }
 
 static void count_record(const struct hf_event_header *h, size_t len, void *userdata)
@@ -215,13 +207,13 @@ static void what_was_not_committed_is_read_again_and_known_again(void **state)
 	for (i = 0; i < n; i++)
 		hf_rings_set_position(t->rings, &positions[i]);
 	assert_int_equal(read_bulk(t), 0);
-	assert_int_equal(totals(t).duplicates, 40);
-	assert_int_equal(totals(t).gap_events, 0);
+	assert_int_equal(kt_totals(t).duplicates, 40);
+	assert_int_equal(kt_totals(t).gap_events, 0);
 	hf_rings_commit(t->rings, HF_RING_BULK, hf_rings_mark(t->rings, HF_RING_BULK));
 	kt_unmap(t);
 	kt_map(t);
 	assert_int_equal(read_bulk(t), 0);
-	assert_int_equal(totals(t).duplicates, 0);
+	assert_int_equal(kt_totals(t).duplicates, 0);
 }
 
 static void drop_everything(void)
@@ -307,7 +299,7 @@ static void a_loud_cgroup_is_throttled_and_the_mark_says_so(void **state)
 	assert_ok(hf_kernel_set_policy(t->kernel, &p));
 	kt_run(&b, "storm", "50");
 	kt_drain(t);
-	s = totals(t);
+	s = kt_totals(t);
 	for (i = 0; i < t->n_events; i++) {
 		const union hf_event_any *e = &t->events[i];
 
@@ -324,6 +316,12 @@ static void a_loud_cgroup_is_throttled_and_the_mark_says_so(void **state)
 	assert_int_equal(s.throttled, 90);
 	assert_int_equal(marked, 90);
 	assert_int_equal(s.lost, 0);
+	/* A bucket emptied for hours by this policy is not that for the next one. */
+	p.bucket_interval_ns = 1000;
+	assert_ok(hf_kernel_set_policy(t->kernel, &p));
+	t->n_events = 0;
+	kt_run(&b, "storm", "2");
+	kt_collect(t, 4);
 	/* Exits have a bucket of their own: the storm has not emptied it. */
 	t->n_events = 0;
 	kt_run(&b, "exit", "3");
@@ -347,10 +345,10 @@ static void other_ports_are_filtered_and_counted(void **state)
 	assert_ok(hf_kernel_set_policy(t->kernel, &p));
 	kt_run(&b, "storm", "4");
 	kt_collect(t, 0);
-	s = totals(t);
+	s = kt_totals(t);
 	assert_int_equal(s.kind[HF_EVENT_CONN_RESET_SENT].filtered, 4);
 	assert_int_equal(s.kind[HF_EVENT_CONN_RESET_RECEIVED].filtered, 4);
-	p.flags = HF_POLICY_F_NETNS_ONLY | HF_POLICY_F_PORT_EXCEPT;
+	p.flags = HF_POLICY_F_NETNS_ONLY | HF_POLICY_F_NO_THROTTLE | HF_POLICY_F_PORT_EXCEPT;
 	assert_ok(hf_kernel_set_policy(t->kernel, &p));
 	kt_run(&b, "storm", "4");
 	kt_collect(t, 8);
@@ -390,9 +388,10 @@ static void unpinning_stops_the_programs(void **state)
 
 	kt_require(t, "tcp.reset_sent");
 	kt_run(&b, "storm", "1");
-	assert_int_not_equal(totals(t).generated, 0);
+	assert_int_not_equal(kt_totals(t).generated, 0);
 	kt_drain(t);
 	t->n_events = 0;
+	t->reusable = false;
 	assert_ok(hf_kernel_unpin(t->kernel));
 	(void)hf_strf(dir, sizeof(dir), "%s/%s", KT_PIN_ROOT, kt_instance());
 	assert_true(stat(dir, &st) < 0 && errno == ENOENT);
