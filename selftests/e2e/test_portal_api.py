@@ -53,7 +53,7 @@ class PortalApi(InstanceTest):
         ).split():
             self.assertIn(key, row)
         self.assertIs(row["authorized"], True)
-        self.assertEqual((row["addresses"], row["components"], row["last_outage"]), ([], [], None))
+        self.assertEqual((row["addresses"], row["components"], row["last_outage"]), (["127.0.0.1"], [], None))
         self.assertRegex(row["since"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z$")
         documented = self.i.request("GET", "/api/v1/openapi.json")[1]["components"]["schemas"]["Endpoint"]["properties"]
         self.assertEqual(set(documented), set(row))

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Enrolment tokens from the command line, and the check of what a portal would start with. */
 #include "tools/portal/cli.h"
 
 #include <errno.h>

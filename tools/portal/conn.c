@@ -2,9 +2,9 @@
 /*
  * One connection's life:
  *
- *   HANDSHAKE → HTTP ⇄ ANSWERING → … → DRAINING → DEAD
- *                         ├→ STREAM (event stream)     → DEAD
- *                         └→ WEBSOCKET → WS_CLOSING    → DEAD
+ *   HANDSHAKE → HTTP ⇄ ANSWERING → … → DRAINING (→ LINGERING) → DEAD
+ *                         ├→ STREAM (event stream)            → DEAD
+ *                         └→ WEBSOCKET → WS_CLOSING           → DEAD
  *
  * I1 Nothing is freed inside a call on the connection: it becomes DEAD, and the server reaps it from
  *    the loop, which is also where a WebSocket's or stream's owner is told.
@@ -25,65 +25,27 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "holdfast/session.h"
+#include "tools/portal/conn_internal.h"
 #include "tools/portal/portal.h"
 #include "tools/portal/reply.h"
 #include "tools/portal/router.h"
 #include "tools/portal/server.h"
 #include "userspace/net/tls_stream.h"
 
-#define CONN_MAGIC        0x636f6e6eu
 #define HANDSHAKE_NS      (10 * HF_NS_PER_S)
 #define HEAD_NS           (10 * HF_NS_PER_S) /* first byte to the end of the headers */
 #define BODY_NS           (30 * HF_NS_PER_S)
 #define IDLE_NS           (60 * HF_NS_PER_S)  /* between requests */
 #define ANSWER_NS         (120 * HF_NS_PER_S) /* ours to keep: longer is a bug, not a wait */
 #define DRAIN_NS          (5 * HF_NS_PER_S)
-#define WS_CLOSE_NS       (2 * HF_NS_PER_S)
+#define LINGER_NS         (2 * HF_NS_PER_S) /* a peer that still sends when we refused it */
 #define TIMER_ACCURACY_US 50000 /* 50 ms: coarse on purpose, there are as many timers as peers */
 #define REQUESTS_MAX      1000u /* per connection; bounds what one may cost before a new handshake */
 #define BODY_MAX          65536u /* no request of the API is larger */
 #define READ_SIZE         16384u /* one TLS record */
 #define READS_PER_WAKE    8u     /* then the others' turn */
-#define WS_QUEUE_MAX      (2u * HF_MESSAGE_MAX)
 #define STREAM_SNDBUF     65536
 #define STREAM_QUEUE_MAX  (512u << 10)
-
-enum conn_state {
-	CONN_HANDSHAKE,
-	CONN_HTTP,
-	CONN_ANSWERING, /* a handler has the request */
-	CONN_STREAM,
-	CONN_WEBSOCKET,
-	CONN_WS_CLOSING,
-	CONN_DRAINING, /* closes when everything is sent */
-	CONN_DEAD,
-};
-
-struct hf_conn {
-	unsigned magic;
-	unsigned refs;
-	enum conn_state state;
-	enum hf_conn_end how;
-	struct hf_server *server;
-	struct hf_conn *next, *prev, *next_dead;
-	struct hf_tls_stream *tls;
-	sd_event_source *io, *timer, *kick;
-	uint32_t events;
-	struct hf_http_parser *parser;
-	struct hf_buf in;  /* received behind the present request */
-	struct hf_buf out; /* to send before anything of ws */
-	size_t out_off;
-	unsigned requests;
-	bool head_only; /* HEAD: no body */
-	bool keep_alive, running, head_started, continued, ws_paused, reaped;
-	struct hf_websocket *ws;
-	struct hf_conn_websocket ws_owner;
-	void (*stream_ended)(void *userdata);
-	void *stream_userdata;
-	uint64_t last_rx_ns, pinged_ns;
-	char peer[64];
-	char address[64];
-};
 
 /* One loop thread reads for all connections. */
 static uint8_t read_buffer[READ_SIZE];
@@ -95,7 +57,7 @@ static uint64_t now_ns(void)
 	return hf_now_monotonic_ns();
 }
 
-static void set_deadline(struct hf_conn *c, uint64_t from_now_ns)
+void hf_conn_set_deadline(struct hf_conn *c, uint64_t from_now_ns)
 {
 	if (!c->timer)
 		return;
@@ -110,7 +72,7 @@ static void silence(sd_event_source *s)
 		(void)sd_event_source_set_enabled(s, SD_EVENT_OFF);
 }
 
-static void conn_end(struct hf_conn *c, enum hf_conn_end how)
+void hf_conn_end_now(struct hf_conn *c, enum hf_conn_end how)
 {
 	if (c->state == CONN_DEAD)
 		return;
@@ -196,7 +158,7 @@ void hf_conn_reap(struct hf_conn *c)
 
 /* ---- sending -------------------------------------------------------------------------------- */
 
-static enum hf_conn_end end_of(struct hf_conn *c, int r)
+enum hf_conn_end hf_conn_end_of(struct hf_conn *c, int r)
 {
 	switch (hf_tls_failure(c->tls)) {
 	case HF_TLS_CLOSED:
@@ -226,7 +188,7 @@ static bool flush_out(struct hf_conn *c)
 		if (n == 0)
 			return false;
 		if (n < 0) {
-			conn_end(c, end_of(c, (int)n));
+			hf_conn_end_now(c, hf_conn_end_of(c, (int)n));
 			return false;
 		}
 		c->out_off += (size_t)n;
@@ -236,39 +198,24 @@ static bool flush_out(struct hf_conn *c)
 	return true;
 }
 
-static bool flush_ws(struct hf_conn *c)
-{
-	for (;;) {
-		size_t len;
-		const uint8_t *data = hf_ws_outgoing(c->ws, &len);
-		ssize_t n;
-
-		if (!data || len == 0)
-			return true;
-		n = hf_tls_write(c->tls, data, len);
-		if (n == 0)
-			return false;
-		if (n < 0) {
-			conn_end(c, end_of(c, (int)n));
-			return false;
-		}
-		hf_ws_consume(c->ws, (size_t)n);
-	}
-}
-
 static void flush(struct hf_conn *c)
 {
 	if (c->state == CONN_DEAD || c->state == CONN_HANDSHAKE || !flush_out(c))
 		return;
-	if (c->ws && !flush_ws(c))
+	if (c->ws && !hf_conn_ws_flush(c))
 		return;
-	if (c->state == CONN_DRAINING) {
+	if (c->state == CONN_DRAINING && c->linger) {
 		hf_tls_close_notify(c->tls);
-		conn_end(c, HF_CONN_END_LOCAL);
+		(void)shutdown(hf_tls_fd(c->tls), SHUT_WR); /* fails when the peer is gone */
+		c->state = CONN_LINGERING;
+		hf_conn_set_deadline(c, LINGER_NS);
+	} else if (c->state == CONN_DRAINING) {
+		hf_tls_close_notify(c->tls);
+		hf_conn_end_now(c, HF_CONN_END_LOCAL);
 	} else if (c->state == CONN_WS_CLOSING && hf_ws_close_received(c->ws) &&
 		   hf_ws_close_sent(c->ws)) {
 		hf_tls_close_notify(c->tls);
-		conn_end(c, c->how);
+		hf_conn_end_now(c, c->how);
 	}
 }
 
@@ -278,6 +225,7 @@ static bool may_read(const struct hf_conn *c)
 	case CONN_HTTP:
 	case CONN_STREAM:
 	case CONN_WS_CLOSING:
+	case CONN_LINGERING:
 		return true;
 	case CONN_WEBSOCKET:
 		return !c->ws_paused;
@@ -290,7 +238,7 @@ static bool may_read(const struct hf_conn *c)
 	return false;
 }
 
-static void update_events(struct hf_conn *c)
+void hf_conn_update_events(struct hf_conn *c)
 {
 	uint32_t events;
 
@@ -306,12 +254,12 @@ static void update_events(struct hf_conn *c)
 }
 
 /* After something was queued from outside of conn_run(). */
-static void push(struct hf_conn *c)
+void hf_conn_push(struct hf_conn *c)
 {
 	if (c->running || c->state == CONN_DEAD)
 		return;
 	flush(c);
-	update_events(c);
+	hf_conn_update_events(c);
 }
 
 static int on_kick(sd_event_source *source, void *userdata)
@@ -324,14 +272,14 @@ static int on_kick(sd_event_source *source, void *userdata)
 }
 
 /* Bytes that were received already wait for us: epoll will not tell. */
-static void kick(struct hf_conn *c)
+void hf_conn_kick(struct hf_conn *c)
 {
 	if (c->state == CONN_DEAD)
 		return;
 	if (!c->kick) {
 		if (sd_event_add_defer(hf_server_portal(c->server)->event, &c->kick, on_kick, c) <
 		    0) {
-			conn_end(c, HF_CONN_END_LOCAL);
+			hf_conn_end_now(c, HF_CONN_END_LOCAL);
 			return;
 		}
 		(void)sd_event_source_set_description(c->kick, "connection-kick"); /* a name */
@@ -339,10 +287,10 @@ static void kick(struct hf_conn *c)
 	(void)sd_event_source_set_enabled(c->kick, SD_EVENT_ONESHOT);
 }
 
-static void queue_out(struct hf_conn *c, const void *data, size_t len)
+void hf_conn_queue_out(struct hf_conn *c, const void *data, size_t len)
 {
 	if (hf_buf_append(&c->out, data, len) < 0)
-		conn_end(c, HF_CONN_END_LOCAL);
+		hf_conn_end_now(c, HF_CONN_END_LOCAL);
 }
 
 void hf_conn_reply(struct hf_conn *c, const struct hf_reply *reply)
@@ -371,20 +319,20 @@ void hf_conn_reply(struct hf_conn *c, const struct hf_reply *reply)
 				   keep ? "" : "Connection: close\r\n",
 				   reply->headers ? reply->headers : "");
 	if (r < 0) {
-		conn_end(c, HF_CONN_END_LOCAL);
+		hf_conn_end_now(c, HF_CONN_END_LOCAL);
 		return;
 	}
-	queue_out(c, head.data, head.len);
+	hf_conn_queue_out(c, head.data, head.len);
 	if (reply->len && !c->head_only)
-		queue_out(c, reply->body, reply->len);
+		hf_conn_queue_out(c, reply->body, reply->len);
 	if (c->state == CONN_DEAD)
 		return;
 	c->state = keep ? CONN_HTTP : CONN_DRAINING;
-	set_deadline(c, keep ? IDLE_NS : DRAIN_NS);
+	hf_conn_set_deadline(c, keep ? IDLE_NS : DRAIN_NS);
 	if (!c->running) {
-		push(c);
+		hf_conn_push(c);
 		if (keep)
-			kick(c);
+			hf_conn_kick(c);
 	}
 }
 
@@ -408,8 +356,8 @@ void hf_conn_stream_start(struct hf_conn *c, void (*ended)(void *userdata), void
 	c->stream_ended = ended;
 	c->stream_userdata = userdata;
 	silence(c->timer); /* TCP keepalive and the hub's comments find a dead peer */
-	queue_out(c, head, sizeof(head) - 1);
-	push(c);
+	hf_conn_queue_out(c, head, sizeof(head) - 1);
+	hf_conn_push(c);
 }
 
 int hf_conn_stream_write(struct hf_conn *c, const void *data, size_t len)
@@ -418,118 +366,12 @@ int hf_conn_stream_write(struct hf_conn *c, const void *data, size_t len)
 		return -EPIPE;
 	if (c->out.len - c->out_off + len > STREAM_QUEUE_MAX) {
 		hf_server_portal(c->server)->counters.sse_dropped++;
-		conn_end(c, HF_CONN_END_TIMEOUT);
+		hf_conn_end_now(c, HF_CONN_END_TIMEOUT);
 		return -ENOBUFS;
 	}
-	queue_out(c, data, len);
-	push(c);
+	hf_conn_queue_out(c, data, len);
+	hf_conn_push(c);
 	return 0;
-}
-
-static void ws_message(bool binary, const uint8_t *data, size_t len, void *userdata)
-{
-	struct hf_conn *c = HF_CAST(userdata, struct hf_conn, CONN_MAGIC);
-
-	if (c->state == CONN_WEBSOCKET)
-		c->ws_owner.message(c->ws_owner.userdata, binary, data, len);
-}
-
-static void ws_pong(const uint8_t *data, size_t len, void *userdata)
-{
-	struct hf_conn *c = HF_CAST(userdata, struct hf_conn, CONN_MAGIC);
-
-	(void)data;
-	(void)len;
-	if (c->state == CONN_WEBSOCKET && c->ws_owner.pong)
-		c->ws_owner.pong(c->ws_owner.userdata);
-}
-
-static void ws_closed(uint16_t code, const char *reason, void *userdata)
-{
-	struct hf_conn *c = HF_CAST(userdata, struct hf_conn, CONN_MAGIC);
-
-	hf_debug("%s: closed with %u '%s'", c->peer, code, reason);
-	if (c->state != CONN_WEBSOCKET)
-		return;
-	/* The shared module answers a close frame by itself; leave when that is out. */
-	c->how = HF_CONN_END_PEER;
-	c->state = CONN_WS_CLOSING;
-	set_deadline(c, WS_CLOSE_NS);
-}
-
-static const struct hf_ws_callbacks ws_callbacks = {
-	.message = ws_message,
-	.pong = ws_pong,
-	.closed = ws_closed,
-};
-
-int hf_conn_upgrade(struct hf_conn *c, const struct hf_http_message *rq, const char *headers,
-		    const struct hf_conn_websocket *ws)
-{
-	char accept[HF_WS_ACCEPT_SIZE];
-	char head[512];
-	int r;
-
-	hf_assert(c->state == CONN_ANSWERING && c->running);
-	hf_ws_accept(hf_http_header(rq, "Sec-WebSocket-Key"), accept);
-	if (!hf_strf(head, sizeof(head),
-		     "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
-		     "Connection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n%s\r\n",
-		     accept, headers ? headers : ""))
-		return -EMSGSIZE;
-	r = hf_ws_new(HF_WS_SERVER, HF_MESSAGE_MAX, WS_QUEUE_MAX, &ws_callbacks, c, &c->ws);
-	if (r < 0)
-		return r;
-	hf_server_portal(c->server)->counters.requests[1]++;
-	hf_server_portal(c->server)->counters.ws_opened++;
-	hf_server_websockets(c->server, 1);
-	c->ws_owner = *ws;
-	c->state = CONN_WEBSOCKET;
-	c->last_rx_ns = now_ns();
-	queue_out(c, head, strlen(head));
-	set_deadline(c, ws->ping_after_ns);
-	return 0;
-}
-
-int hf_conn_ws_send(struct hf_conn *c, const void *data, size_t len)
-{
-	int r;
-
-	if (c->state != CONN_WEBSOCKET)
-		return -EPIPE;
-	r = hf_ws_send(c->ws, true, data, len);
-	if (r == -ENOBUFS) {
-		conn_end(c, HF_CONN_END_TIMEOUT); /* it does not read what we answer */
-		return r;
-	}
-	if (r == 0)
-		push(c);
-	return r;
-}
-
-void hf_conn_ws_close(struct hf_conn *c, uint16_t code, const char *reason)
-{
-	if (c->state != CONN_WEBSOCKET)
-		return;
-	c->how = HF_CONN_END_LOCAL;
-	if (hf_ws_close(c->ws, code, reason) < 0) {
-		conn_end(c, HF_CONN_END_LOCAL);
-		return;
-	}
-	c->state = CONN_WS_CLOSING;
-	set_deadline(c, WS_CLOSE_NS);
-	push(c);
-}
-
-void hf_conn_ws_pause(struct hf_conn *c, bool pause)
-{
-	if (c->state != CONN_WEBSOCKET || c->ws_paused == pause)
-		return;
-	c->ws_paused = pause;
-	if (!pause)
-		kick(c);
-	else if (!c->running)
-		update_events(c);
 }
 
 void hf_conn_close(struct hf_conn *c, enum hf_conn_end how)
@@ -541,7 +383,7 @@ void hf_conn_close(struct hf_conn *c, enum hf_conn_end how)
 		if (c->state != CONN_DEAD)
 			hf_tls_close_notify(c->tls);
 	}
-	conn_end(c, how);
+	hf_conn_end_now(c, how);
 }
 
 void hf_conn_reset(struct hf_conn *c)
@@ -552,7 +394,7 @@ void hf_conn_reset(struct hf_conn *c)
 		return;
 	/* A failure means an ordinary close: the endpoint notices that as well. */
 	(void)setsockopt(hf_tls_fd(c->tls), SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
-	conn_end(c, HF_CONN_END_LOCAL);
+	hf_conn_end_now(c, HF_CONN_END_LOCAL);
 }
 
 void hf_conn_stop(struct hf_conn *c)
@@ -568,6 +410,7 @@ void hf_conn_stop(struct hf_conn *c)
 		return;
 	case CONN_ANSWERING: /* its answer says Connection: close */
 	case CONN_WS_CLOSING:
+	case CONN_LINGERING:
 	case CONN_DRAINING:
 	case CONN_DEAD:
 		return;
@@ -575,22 +418,6 @@ void hf_conn_stop(struct hf_conn *c)
 }
 
 /* ---- receiving ------------------------------------------------------------------------------ */
-
-static void feed_ws(struct hf_conn *c, const uint8_t *data, size_t len)
-{
-	int r;
-
-	c->last_rx_ns = now_ns();
-	c->pinged_ns = 0;
-	r = hf_ws_receive(c->ws, data, len);
-	if (r == 0 || c->state == CONN_DEAD)
-		return;
-	hf_server_portal(c->server)->counters.ws_violations++;
-	hf_debug("%s: WebSocket violation, closing with %u", c->peer, hf_ws_violation(c->ws));
-	c->how = HF_CONN_END_PROTOCOL;
-	c->state = CONN_DRAINING;
-	set_deadline(c, WS_CLOSE_NS);
-}
 
 static void dispatch(struct hf_conn *c)
 {
@@ -603,7 +430,7 @@ static void dispatch(struct hf_conn *c)
 	c->head_only = hf_streq(m->method, "HEAD");
 	c->head_started = false;
 	c->continued = false;
-	set_deadline(c, ANSWER_NS);
+	hf_conn_set_deadline(c, ANSWER_NS);
 	hf_router_dispatch(p, c, m);
 	if (c->state == CONN_WEBSOCKET)
 		c->parser = hf_http_parser_free(c->parser);
@@ -631,6 +458,7 @@ static void refuse_bytes(struct hf_conn *c, int r)
 	hf_server_portal(c->server)->counters.bad_requests++;
 	c->keep_alive = false;
 	c->head_only = false;
+	c->linger = true;
 	c->state = CONN_ANSWERING;
 	hf_reply_problem(c, refusals[i].status, refusals[i].code, "%s", refusals[i].detail);
 }
@@ -643,7 +471,7 @@ static size_t feed_http(struct hf_conn *c, const uint8_t *data, size_t len)
 
 	if (!c->head_started) {
 		c->head_started = true;
-		set_deadline(c, HEAD_NS);
+		hf_conn_set_deadline(c, HEAD_NS);
 	}
 	n = hf_http_parse(c->parser, data, len);
 	if (n < 0) {
@@ -657,9 +485,9 @@ static size_t feed_http(struct hf_conn *c, const uint8_t *data, size_t len)
 	head = hf_http_parser_head(c->parser);
 	if (head && !c->continued) {
 		c->continued = true;
-		set_deadline(c, BODY_NS);
+		hf_conn_set_deadline(c, BODY_NS);
 		if (head->expect_continue)
-			queue_out(c, "HTTP/1.1 100 Continue\r\n\r\n", 25);
+			hf_conn_queue_out(c, "HTTP/1.1 100 Continue\r\n\r\n", 25);
 	}
 	return (size_t)n;
 }
@@ -677,13 +505,14 @@ static void feed(struct hf_conn *c, const uint8_t *data, size_t len)
 			break;
 		case CONN_WEBSOCKET:
 		case CONN_WS_CLOSING:
-			feed_ws(c, data, len);
+			hf_conn_ws_feed(c, data, len);
 			return;
 		case CONN_ANSWERING:
 			if (hf_buf_append(&c->in, data, len) < 0)
-				conn_end(c, HF_CONN_END_LOCAL);
+				hf_conn_end_now(c, HF_CONN_END_LOCAL);
 			return;
 		case CONN_STREAM: /* nothing is expected, nothing is kept */
+		case CONN_LINGERING:
 		case CONN_HANDSHAKE:
 		case CONN_DRAINING:
 		case CONN_DEAD:
@@ -710,7 +539,7 @@ static void read_all(struct hf_conn *c)
 		ssize_t n;
 
 		if (i == READS_PER_WAKE) {
-			kick(c);
+			hf_conn_kick(c);
 			return;
 		}
 		n = hf_tls_read(c->tls, read_buffer, sizeof(read_buffer));
@@ -718,7 +547,8 @@ static void read_all(struct hf_conn *c)
 			return;
 		if (n < 0) {
 			/* A reset or end that follows a close frame is the end of that close. */
-			conn_end(c, c->state == CONN_WS_CLOSING ? c->how : end_of(c, (int)n));
+			hf_conn_end_now(c, c->state == CONN_WS_CLOSING ? c->how
+								       : hf_conn_end_of(c, (int)n));
 			return;
 		}
 		feed(c, read_buffer, (size_t)n);
@@ -735,18 +565,18 @@ static void handshake(struct hf_conn *c)
 	if (r < 0) {
 		n->handshakes_failed++;
 		hf_debug("%s: TLS: %s", c->peer, hf_tls_error(c->tls));
-		conn_end(c, HF_CONN_END_PROTOCOL);
+		hf_conn_end_now(c, HF_CONN_END_PROTOCOL);
 		return;
 	}
 	n->handshakes_ok++;
 	r = hf_http_parser_new(HF_HTTP_REQUEST, BODY_MAX, false, &c->parser);
 	if (r < 0) {
-		conn_end(c, HF_CONN_END_LOCAL);
+		hf_conn_end_now(c, HF_CONN_END_LOCAL);
 		return;
 	}
 	hf_server_handshake_done(c->server);
 	c->state = CONN_HTTP;
-	set_deadline(c, HEAD_NS);
+	hf_conn_set_deadline(c, HEAD_NS);
 }
 
 static void conn_run(struct hf_conn *c)
@@ -760,7 +590,7 @@ static void conn_run(struct hf_conn *c)
 		read_all(c);
 	flush(c);
 	c->running = false;
-	update_events(c);
+	hf_conn_update_events(c);
 }
 
 static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userdata)
@@ -770,30 +600,11 @@ static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userda
 	(void)source;
 	(void)fd;
 	if ((revents & (EPOLLHUP | EPOLLERR)) && c->state != CONN_HANDSHAKE && !may_read(c)) {
-		conn_end(c, HF_CONN_END_RESET);
+		hf_conn_end_now(c, HF_CONN_END_RESET);
 		return 0;
 	}
 	conn_run(c);
 	return 0;
-}
-
-static void ws_timer(struct hf_conn *c)
-{
-	uint64_t silent = now_ns() - c->last_rx_ns;
-
-	if (silent >= c->ws_owner.dead_after_ns) {
-		hf_server_portal(c->server)->counters.ws_timeouts++;
-		conn_end(c, HF_CONN_END_TIMEOUT);
-		return;
-	}
-	if (silent >= c->ws_owner.ping_after_ns && !c->pinged_ns) {
-		c->pinged_ns = now_ns();
-		(void)hf_ws_ping(c->ws, NULL, 0); /* queue full: there is traffic to be answered */
-		push(c);
-	}
-	if (c->state == CONN_WEBSOCKET)
-		set_deadline(c, c->pinged_ns ? c->ws_owner.dead_after_ns - silent
-					     : c->ws_owner.ping_after_ns - silent);
 }
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
@@ -806,7 +617,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 	switch (c->state) {
 	case CONN_HANDSHAKE:
 		n->handshakes_timed_out++;
-		conn_end(c, HF_CONN_END_TIMEOUT);
+		hf_conn_end_now(c, HF_CONN_END_TIMEOUT);
 		break;
 	case CONN_HTTP:
 		if (!c->head_started) {
@@ -819,18 +630,19 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 		hf_reply_problem(c, 408, "timeout", "the request took too long to arrive");
 		break;
 	case CONN_WEBSOCKET:
-		ws_timer(c);
+		hf_conn_ws_timer(c);
 		break;
 	case CONN_ANSWERING:
 		hf_warn("%s: a request was not answered within %llu s", c->peer,
 			(unsigned long long)(ANSWER_NS / HF_NS_PER_S));
-		conn_end(c, HF_CONN_END_LOCAL);
+		hf_conn_end_now(c, HF_CONN_END_LOCAL);
 		break;
 	case CONN_WS_CLOSING:
-		conn_end(c, c->how);
+	case CONN_LINGERING:
+		hf_conn_end_now(c, c->how);
 		break;
 	case CONN_DRAINING:
-		conn_end(c, HF_CONN_END_TIMEOUT);
+		hf_conn_end_now(c, HF_CONN_END_TIMEOUT);
 		break;
 	case CONN_STREAM:
 	case CONN_DEAD:

@@ -256,8 +256,11 @@ static void done_enroll(int r, void *arg)
 		if (ep && l->conn) {
 			fill_offer(e, &offer);
 			hf_conn_ws_pause(l->conn, false);
-			hf_link_go_live(l, ep, e->message, e->hello,
-					e->cert_len || e->header[0] ? &offer.offers : NULL);
+			if (e->hello && e->cert_len)
+				hf_link_introduce(l, ep, e->message, e->hello, &offer.offers);
+			else
+				hf_link_go_live(l, ep, e->message, e->hello,
+						e->cert_len || e->header[0] ? &offer.offers : NULL);
 		}
 	}
 	hf_link_unref_job(l);

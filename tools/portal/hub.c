@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The list of subscribers, and the comment that keeps their connections from looking idle. */
 #include "tools/portal/hub.h"
 
 #include <errno.h>

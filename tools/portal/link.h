@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The OpAMP session, seen by its parts: ws_opamp.c, enroll.c, telemetry.c. */
+/* The OpAMP session, seen by its parts: admit.c, ws_opamp.c, describe.c, enroll.c, telemetry.c. */
 #pragma once
 
 #include <stdbool.h>
@@ -7,12 +7,13 @@
 
 #include "opamp.pb-c.h"
 #include "session.pb-c.h"
+#include "tools/portal/conn.h"
 #include "tools/portal/registry.h"
 #include "tools/portal/token.h"
 
+#define HF_LINK_MAGIC       0x6c696e6bu
 #define HF_LINK_STREAMS_MAX 16u /* streams an agent may announce; it has two */
 
-struct hf_conn;
 struct hf_portal;
 
 enum hf_link_credential {
@@ -71,9 +72,25 @@ void hf_link_refuse(struct hf_link *l, Opamp__ServerErrorResponseType type, uint
 /* Makes the link speak for ep: registers it and answers the first message. */
 void hf_link_go_live(struct hf_link *l, struct hf_endpoint *ep, Opamp__AgentToServer *m,
 		     Session__Hello *hello, Opamp__ConnectionSettingsOffers *offers);
+/*
+ * Answers a Holdfast agent that just got its certificate: welcome and offers, but it is not
+ * registered, since it comes back with the certificate at once.
+ */
+void hf_link_introduce(struct hf_link *l, struct hf_endpoint *ep, Opamp__AgentToServer *m,
+		       Session__Hello *hello, Opamp__ConnectionSettingsOffers *offers);
+/* What the WebSocket tells (conn.h); userdata is the link. */
+void hf_link_on_message(void *userdata, bool binary, const uint8_t *data, size_t len);
+void hf_link_on_pong(void *userdata);
+void hf_link_on_ended(void *userdata, enum hf_conn_end how);
+/* With a limit: strangers may be refused as often as they like. */
+void hf_link_log_refusal(const char *peer, const char *reason);
+
+/* ---- describe.c ----------------------------------------------------------------------------- */
 /* Copies what the description says into the row; true if something changed. */
 bool hf_link_describe(struct hf_endpoint_row *row, const Opamp__AgentToServer *m,
 		      const Session__Hello *hello);
+/* Components and kernel assist of a heartbeat; true if something changed. */
+bool hf_link_take_presence(struct hf_endpoint *ep, const Session__Presence *presence);
 
 /* ---- enroll.c ------------------------------------------------------------------------------- */
 /* First message of a connection with a token. Consumes m and hello. */

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* JSON and problem+json bodies; which status an errno becomes. */
 #include "tools/portal/reply.h"
 
 #include <errno.h>

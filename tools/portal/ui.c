@@ -5,14 +5,13 @@
  */
 #include <string.h>
 
-#include <openssl/sha.h>
-
 #include "base/cleanup.h"
 #include "base/str.h"
 #include "tools/portal/api.h"
 #include "tools/portal/conn.h"
 #include "tools/portal/portal.h"
 #include "tools/portal/reply.h"
+#include "tools/portal/token.h"
 
 #define ASSET(name)                                                                     \
 	extern const uint8_t hf_ui_##name[], hf_ui_##name##_end[], hf_ui_##name##_gz[], \
@@ -49,9 +48,9 @@ static const struct asset {
 
 static void etag_of(const struct asset *a, char dst[static 40])
 {
-	uint8_t hash[SHA256_DIGEST_LENGTH];
+	uint8_t hash[HF_HASH_SIZE];
 
-	(void)SHA256(a->data, (size_t)(a->data_end - a->data), hash); /* returns hash */
+	hf_sha256(a->data, (size_t)(a->data_end - a->data), hash);
 	dst[0] = '"';
 	hf_hex_encode(dst + 1, hash, 16);
 	(void)hf_strlcpy(dst + 33, "\"", 2);

@@ -13,45 +13,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <openssl/sha.h>
-
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/ratelimit.h"
 #include "base/str.h"
 #include "holdfast/cause.h"
 #include "holdfast/session.h"
-#include "tools/portal/auth.h"
-#include "tools/portal/ca.h"
 #include "tools/portal/conn.h"
 #include "tools/portal/fleet.h"
 #include "tools/portal/link.h"
 #include "tools/portal/portal.h"
-#include "tools/portal/reply.h"
-#include "tools/portal/router.h"
 #include "tools/portal/writer.h"
 #include "userspace/proto/frame.h"
 
-#define LINK_MAGIC           0x6c696e6bu
-#define BACKOFF_WINDOW_MS    2000u /* first try after a loss that is our doing */
-#define BACKOFF_CAP_MS       60000u
-#define HEARTBEAT_TIMEOUT_S  10u
-#define PROGRESS_MAX_ADDRESS 45u
-
-/* Strangers may be refused as often as they like; the log is told so many times a minute. */
-static void log_refusal(const char *peer, const char *reason)
-{
-	static struct hf_ratelimit limit = {.burst = 30, .interval_ns = 2 * HF_NS_PER_S};
-	uint64_t missed;
-
-	if (!hf_ratelimit_take(&limit, hf_now_monotonic_ns()))
-		return;
-	missed = hf_ratelimit_refused(&limit);
-	if (missed)
-		hf_info("%llu refusals were not logged", (unsigned long long)missed);
-	hf_info("%s: refused: %s", peer, reason);
-}
+#define BACKOFF_WINDOW_MS   2000u /* first try after a loss that is our doing */
+#define BACKOFF_CAP_MS      60000u
+#define HEARTBEAT_TIMEOUT_S 10u
 
 /* ---- life of a link ------------------------------------------------------------------------- */
 
@@ -92,9 +69,9 @@ static const char *lost_reason(const struct hf_link *l, enum hf_conn_end how)
 	return "link_lost";
 }
 
-static void on_ended(void *userdata, enum hf_conn_end how)
+void hf_link_on_ended(void *userdata, enum hf_conn_end how)
 {
-	struct hf_link *l = HF_CAST(userdata, struct hf_link, LINK_MAGIC);
+	struct hf_link *l = HF_CAST(userdata, struct hf_link, HF_LINK_MAGIC);
 	struct hf_endpoint *ep = l->ep;
 
 	l->state = HF_LINK_CLOSING;
@@ -182,7 +159,7 @@ void hf_link_refuse(struct hf_link *l, Opamp__ServerErrorResponseType type, uint
 	Opamp__ServerToAgent m = OPAMP__SERVER_TO_AGENT__INIT;
 	Opamp__ServerErrorResponse e = OPAMP__SERVER_ERROR_RESPONSE__INIT;
 
-	log_refusal(l->conn ? hf_conn_peer(l->conn) : "?", reason);
+	hf_link_log_refusal(l->conn ? hf_conn_peer(l->conn) : "?", reason);
 	e.type = type;
 	e.error_message = (char *)reason; /* only read while packing */
 	m.error_response = &e;
@@ -219,164 +196,6 @@ void hf_link_authorization_changed(struct hf_link *l)
 	}
 	if (l->ep && l->ep->row.authorization == HF_AUTH_REVOKED)
 		close_link(l, HF_WS_CLOSE_POLICY, hf_cause_name(HF_CAUSE_REVOKED));
-}
-
-/* ---- what a message says of the agent ------------------------------------------------------- */
-
-static bool take(char *dst, size_t size, const char *value)
-{
-	char clean[128];
-
-	if (!value || !*value)
-		return false;
-	(void)hf_strlcpy(clean, value, size < sizeof(clean) ? size : sizeof(clean));
-	/* A cut may have split a character. */
-	while (*clean && !hf_utf8_valid(clean, strlen(clean)))
-		clean[strlen(clean) - 1] = '\0';
-	for (char *p = clean; *p; p++) {
-		if ((unsigned char)*p < 0x20 || *p == 0x7f)
-			*p = ' ';
-	}
-	if (hf_streq(dst, clean))
-		return false;
-	(void)hf_strlcpy(dst, clean, size);
-	return true;
-}
-
-static const char *attribute(const Opamp__AgentDescription *d, const char *key)
-{
-	const char *v = hf_opamp_kv_get(d->non_identifying_attributes,
-					d->n_non_identifying_attributes, key);
-
-	return v ? v : hf_opamp_kv_get(d->identifying_attributes, d->n_identifying_attributes, key);
-}
-
-static bool add_address(struct hf_endpoint_row *row, unsigned *n, const char *text, size_t len)
-{
-	char address[PROGRESS_MAX_ADDRESS + 1];
-	bool changed;
-
-	if (*n >= HF_ENDPOINT_ADDRESSES || len == 0 || len > PROGRESS_MAX_ADDRESS)
-		return false;
-	memcpy(address, text, len);
-	address[len] = '\0';
-	hf_sanitize(address);
-	if (strchr(address, ','))
-		return false;
-	changed = !hf_streq(row->addresses[*n], address);
-	(void)hf_strlcpy(row->addresses[(*n)++], address, sizeof(row->addresses[0]));
-	return changed;
-}
-
-static bool describe_addresses(struct hf_endpoint_row *row, const Opamp__AgentDescription *d)
-{
-	bool changed = false, found = false;
-	unsigned n = 0;
-
-	for (size_t i = 0; i < d->n_non_identifying_attributes; i++) {
-		const Opamp__KeyValue *kv = d->non_identifying_attributes[i];
-		const Opamp__AnyValue *v = kv->value;
-
-		if (!hf_streq(kv->key, "host.ip") || !v)
-			continue;
-		found = true;
-		if (v->value_case == OPAMP__ANY_VALUE__VALUE_ARRAY_VALUE) {
-			for (size_t j = 0; j < v->array_value->n_values; j++) {
-				const Opamp__AnyValue *e = v->array_value->values[j];
-
-				if (e->value_case == OPAMP__ANY_VALUE__VALUE_STRING_VALUE)
-					changed |= add_address(row, &n, e->string_value,
-							       strlen(e->string_value));
-			}
-		} else if (v->value_case == OPAMP__ANY_VALUE__VALUE_STRING_VALUE) {
-			for (const char *p = v->string_value; *p;) {
-				size_t len = strcspn(p, ", ");
-
-				changed |= add_address(row, &n, p, len);
-				p += len + (p[len] != '\0');
-			}
-		}
-	}
-	if (found && n < HF_ENDPOINT_ADDRESSES && row->addresses[n][0]) {
-		row->addresses[n][0] = '\0';
-		changed = true;
-	}
-	return changed;
-}
-
-static bool describe_distro(struct hf_endpoint_row *row, const Opamp__AgentDescription *d)
-{
-	const char *text = attribute(d, "os.description");
-	const char *name = attribute(d, "os.name"), *version = attribute(d, "os.version");
-	char both[64];
-
-	if (!text && name) {
-		(void)hf_strf(both, sizeof(both), "%s%s%s", name, version ? " " : "",
-			      version ? version : "");
-		text = both;
-	}
-	return take(row->distro, sizeof(row->distro), text);
-}
-
-bool hf_link_describe(struct hf_endpoint_row *row, const Opamp__AgentToServer *m,
-		      const Session__Hello *hello)
-{
-	const Opamp__AgentDescription *d = m ? m->agent_description : NULL;
-	bool changed = false;
-
-	if (d) {
-		const char *kernel = attribute(d, "os.kernel.release");
-
-		changed |=
-			take(row->version, sizeof(row->version), attribute(d, "service.version"));
-		changed |= take(row->os, sizeof(row->os), attribute(d, "os.type"));
-		changed |= take(row->arch, sizeof(row->arch), attribute(d, "host.arch"));
-		changed |= describe_distro(row, d);
-		changed |= take(row->kernel, sizeof(row->kernel),
-				kernel ? kernel : attribute(d, "holdfast.kernel"));
-		changed |= take(row->hostname, sizeof(row->hostname), attribute(d, "host.name"));
-		changed |= take(row->environment, sizeof(row->environment),
-				attribute(d, "deployment.environment.name"));
-		changed |= take(row->kernel_assist, sizeof(row->kernel_assist),
-				attribute(d, "holdfast.kernel_assist"));
-		changed |= describe_addresses(row, d);
-	}
-	if (hello) {
-		changed |= take(row->version, sizeof(row->version), hello->version);
-		changed |= take(row->hostname, sizeof(row->hostname), hello->hostname);
-		changed |= take(row->environment, sizeof(row->environment), hello->environment);
-		changed |=
-			take(row->kernel_assist, sizeof(row->kernel_assist), hello->kernel_assist);
-	}
-	return changed;
-}
-
-static bool take_presence(struct hf_endpoint *ep, const Session__Presence *presence)
-{
-	bool changed;
-
-	if (!presence)
-		return false;
-	changed =
-		take(ep->row.kernel_assist, sizeof(ep->row.kernel_assist), presence->kernel_assist);
-	ep->lost_events = presence->lost_events;
-	if (presence->n_components > 0 && !ep->components)
-		ep->components = calloc(HF_COMPONENTS_MAX, sizeof(*ep->components));
-	if (!ep->components)
-		return changed;
-	for (size_t i = 0; i < presence->n_components && i < HF_COMPONENTS_MAX; i++) {
-		const Session__ComponentState *from = presence->components[i];
-		struct hf_component_info *to = &ep->components[i];
-
-		changed |= take(to->name, sizeof(to->name), from->name);
-		changed |= take(to->version, sizeof(to->version), from->version);
-		changed |= take(to->state, sizeof(to->state), from->state);
-		changed |= to->restarts != from->restarts;
-		to->restarts = from->restarts;
-		if (ep->n_components < i + 1)
-			ep->n_components = (unsigned)(i + 1);
-	}
-	return changed;
 }
 
 /* ---- going live ----------------------------------------------------------------------------- */
@@ -457,15 +276,15 @@ static void mark_credential_seen(struct hf_link *l, struct hf_endpoint *ep)
 		free(j);
 }
 
-static void fill_acks(struct hf_link *l, const Session__Hello *hello, Session__StreamAck *acks,
-		      Session__StreamAck **pointers, Session__Welcome *w)
+static void fill_acks(struct hf_link *l, const struct hf_endpoint *ep, const Session__Hello *hello,
+		      Session__StreamAck *acks, Session__StreamAck **pointers, Session__Welcome *w)
 {
 	for (size_t i = 0; i < hello->n_streams && i < HF_LINK_STREAMS_MAX; i++) {
 		const Session__Stream *s = hello->streams[i];
 		uint64_t acked = 0;
 
 		/* A failed read says 0: the agent then sends again what is known already. */
-		(void)hf_store_stream_get(l->portal->store, l->ep->row.id, s->epoch, &acked);
+		(void)hf_store_stream_get(l->portal->store, ep->row.id, s->epoch, &acked);
 		l->first_unacked[l->n_streams++] =
 			(struct hf_stream_row){.epoch = s->epoch, .acked = s->first_unacked};
 		acks[i] = (Session__StreamAck)SESSION__STREAM_ACK__INIT;
@@ -477,18 +296,19 @@ static void fill_acks(struct hf_link *l, const Session__Hello *hello, Session__S
 	w->acks = pointers;
 }
 
-static Opamp__CustomMessage *make_welcome(struct hf_link *l, const Session__Hello *hello)
+static Opamp__CustomMessage *make_welcome(struct hf_link *l, const struct hf_endpoint *ep,
+					  const Session__Hello *hello)
 {
 	Session__StreamAck acks[HF_LINK_STREAMS_MAX], *pointers[HF_LINK_STREAMS_MAX];
 	Session__Welcome w = SESSION__WELCOME__INIT;
 	struct hf_portal *p = l->portal;
 	char id[HF_UUID_TEXT_SIZE];
 
-	hf_uuid_format(l->ep->row.id, id);
+	hf_uuid_format(ep->row.id, id);
 	l->n_streams = 0;
-	fill_acks(l, hello, acks, pointers, &w);
-	w.epoch = l->ep->epoch;
-	w.authorization = (char *)hf_authorization_name(l->ep->row.authorization);
+	fill_acks(l, ep, hello, acks, pointers, &w);
+	w.epoch = hello->epoch; /* registered under it, or just told */
+	w.authorization = (char *)hf_authorization_name(ep->row.authorization);
 	w.server_unix_ns = hf_now_realtime_ns();
 	w.heartbeat_s = p->policy.heartbeat_s;
 	w.heartbeat_timeout_s = HEARTBEAT_TIMEOUT_S;
@@ -521,7 +341,7 @@ static void hash_offers(Opamp__ConnectionSettingsOffers *offers, uint8_t hash[st
 	offers->hash.len = 0;
 	memset(hash, 0, HF_HASH_SIZE);
 	if (hf_pb_pack(&offers->base, &packed) == 0)
-		(void)SHA256(packed.data, packed.len, hash);
+		hf_sha256(packed.data, packed.len, hash);
 	offers->hash.data = hash;
 	offers->hash.len = HF_HASH_SIZE;
 }
@@ -568,6 +388,18 @@ static void answer(struct hf_link *l, const Opamp__AgentToServer *m, Opamp__Cust
 	hf_link_send(l, &reply);
 }
 
+void hf_link_introduce(struct hf_link *l, struct hf_endpoint *ep, Opamp__AgentToServer *m,
+		       Session__Hello *hello, Opamp__ConnectionSettingsOffers *offers)
+{
+	_cleanup_pb_ Opamp__CustomMessage *welcome = NULL;
+
+	if (l->state == HF_LINK_CLOSING)
+		return;
+	l->state = HF_LINK_LIVE;
+	welcome = make_welcome(l, ep, hello);
+	answer(l, m, welcome, offers);
+}
+
 void hf_link_go_live(struct hf_link *l, struct hf_endpoint *ep, Opamp__AgentToServer *m,
 		     Session__Hello *hello, Opamp__ConnectionSettingsOffers *offers)
 {
@@ -588,12 +420,17 @@ void hf_link_go_live(struct hf_link *l, struct hf_endpoint *ep, Opamp__AgentToSe
 		ep->row.clock_offset_ms = clock_offset_ms(hello);
 	if (l->cert_expires_ns)
 		ep->row.cert_expires_ns = l->cert_expires_ns;
+	if (!ep->row.addresses
+		     [0]
+		     [0]) /* the agent does not tell its own: what we see is better than nothing */
+		(void)hf_strlcpy(ep->row.addresses[0], hf_conn_address(l->conn),
+				 sizeof(ep->row.addresses[0]));
 	ep->row.last_seen_ns = hf_now_realtime_ns();
 	(void)hf_strlcpy(ep->remote, hf_conn_peer(l->conn), sizeof(ep->remote));
 	(void)hf_strlcpy(ep->tls_version, hf_conn_tls_version(l->conn), sizeof(ep->tls_version));
 	mark_credential_seen(l, ep);
 	if (hello)
-		welcome = make_welcome(l, hello);
+		welcome = make_welcome(l, ep, hello);
 	answer(l, m, welcome, offers);
 	hf_fleet_judge(p, ep);
 	hf_fleet_save(p, ep);
@@ -614,7 +451,7 @@ static void on_heartbeat(struct hf_link *l, const Opamp__AgentToServer *m)
 	}
 	l->portal->counters.heartbeats++;
 	if (l->ep) {
-		bool changed = take_presence(l->ep, hb->presence);
+		bool changed = hf_link_take_presence(l->ep, hb->presence);
 
 		l->ep->rtt_us = hb->rtt_us;
 		if (changed)
@@ -787,9 +624,9 @@ static bool check_uid(struct hf_link *l, const Opamp__AgentToServer *m)
 	return true;
 }
 
-static void on_message(void *userdata, bool binary, const uint8_t *data, size_t len)
+void hf_link_on_message(void *userdata, bool binary, const uint8_t *data, size_t len)
 {
-	struct hf_link *l = HF_CAST(userdata, struct hf_link, LINK_MAGIC);
+	struct hf_link *l = HF_CAST(userdata, struct hf_link, HF_LINK_MAGIC);
 	_cleanup_pb_ Opamp__AgentToServer *m = NULL;
 
 	if (l->state == HF_LINK_CLOSING)
@@ -818,9 +655,9 @@ static void on_message(void *userdata, bool binary, const uint8_t *data, size_t 
 	}
 }
 
-static void on_pong(void *userdata)
+void hf_link_on_pong(void *userdata)
 {
-	struct hf_link *l = HF_CAST(userdata, struct hf_link, LINK_MAGIC);
+	struct hf_link *l = HF_CAST(userdata, struct hf_link, HF_LINK_MAGIC);
 
 	/* Our own agent proves itself by heartbeats; a plain one may have none to send. */
 	if (l->ep && !l->has_hello) {
@@ -828,250 +665,4 @@ static void on_pong(void *userdata)
 		if (l->ep->verdict.status != HF_STATUS_ONLINE)
 			hf_fleet_judge(l->portal, l->ep);
 	}
-}
-
-/* ---- admission ------------------------------------------------------------------------------ */
-
-struct refusal {
-	unsigned status;
-	enum hf_cause cause;
-	unsigned retry_after_s; /* 0: waiting does not help */
-	const char *detail;
-};
-
-static void refuse(struct hf_conn *c, const struct refusal *why)
-{
-	char headers[128];
-	size_t len;
-
-	(void)hf_strf(headers, sizeof(headers), "%s: %s\r\n", HF_HEADER_CAUSE,
-		      hf_cause_name(why->cause));
-	len = strlen(headers);
-	if (why->retry_after_s)
-		(void)hf_strf(headers + len, sizeof(headers) - len, "Retry-After: %u\r\n",
-			      why->retry_after_s);
-	hf_conn_portal(c)->counters.enroll_refused++;
-	log_refusal(hf_conn_peer(c), hf_cause_name(why->cause));
-	hf_reply_problem_with(c, why->status, hf_cause_name(why->cause), headers, "%s",
-			      why->detail ? why->detail : hf_cause_text(why->cause));
-}
-
-static bool known_endpoint(struct hf_portal *p, const uint8_t *id, struct refusal *why)
-{
-	struct hf_endpoint *ep = hf_registry_find(p->registry, id);
-
-	if (ep && ep->row.authorization != HF_AUTH_REVOKED)
-		return true;
-	*why = (struct refusal){403, HF_CAUSE_REVOKED, 0,
-				ep ? "the endpoint was revoked" : "the endpoint was deleted"};
-	return false;
-}
-
-static enum hf_cause certificate_cause(enum hf_tls_failure f)
-{
-	switch (f) {
-	case HF_TLS_CERT_EXPIRED:
-		return HF_CAUSE_CERT_EXPIRED;
-	case HF_TLS_CERT_NOT_YET_VALID:
-		return HF_CAUSE_CERT_NOT_YET_VALID;
-	case HF_TLS_CERT_REVOKED:
-		return HF_CAUSE_CERT_REVOKED;
-	case HF_TLS_WEAK_CRYPTO:
-		return HF_CAUSE_WEAK_CRYPTO;
-	default:
-		return HF_CAUSE_CERT_UNTRUSTED;
-	}
-}
-
-/* 1 admitted, 0 no certificate, -EACCES with why. */
-static int admit_certificate(struct hf_portal *p, struct hf_conn *c, struct hf_link *l,
-			     struct refusal *why)
-{
-	enum hf_tls_failure failure;
-	const uint8_t *der;
-	size_t len;
-	int r = hf_conn_peer_cert(c, &der, &len, &failure);
-
-	if (r == -ENOENT)
-		return 0;
-	if (r < 0) {
-		*why = (struct refusal){403, certificate_cause(failure), 0, NULL};
-		return -EACCES;
-	}
-	r = hf_ca_identify(der, len, l->credential_id, &l->cert_expires_ns);
-	if (r < 0) {
-		*why = (struct refusal){403, HF_CAUSE_CERT_UNTRUSTED, 0, NULL};
-		return -EACCES;
-	}
-	if (!known_endpoint(p, l->credential_id, why))
-		return -EACCES;
-	l->credential = HF_CREDENTIAL_CERTIFICATE;
-	return 1;
-}
-
-static int admit_header(struct hf_portal *p, struct hf_link *l, struct refusal *why)
-{
-	struct hf_endpoint *ep;
-
-	(void)hf_hex_decode(l->credential_id, HF_ID_SIZE, l->secret.id); /* checked by the parser */
-	ep = hf_registry_find(p->registry, l->credential_id);
-	if (!ep || !ep->row.has_bearer ||
-	    !hf_equal_secret(ep->row.bearer_hash, l->secret.hash, HF_HASH_SIZE)) {
-		*why = (struct refusal){401, HF_CAUSE_NOT_AUTHORIZED, 0,
-					"this header is of no endpoint"};
-		return -EACCES;
-	}
-	if (!known_endpoint(p, l->credential_id, why))
-		return -EACCES;
-	l->credential = HF_CREDENTIAL_HEADER;
-	return 1;
-}
-
-/*
- * A token that ended is let in once more while somebody enrolled with it has not shown a credential
- * of their own: an answer may have got lost, or an OpAMP agent has nothing but the token. The first
- * message then decides.
- */
-static int admit_token(struct hf_portal *p, struct hf_link *l, struct refusal *why)
-{
-	struct hf_token_row row;
-	enum hf_token_verdict v;
-	bool unproven = false;
-	int r = hf_store_token_get(p->store, l->secret.id, &row);
-
-	if (r < 0 && r != -ENOENT) {
-		*why = (struct refusal){503, HF_CAUSE_PORTAL_OVERLOAD, 5, "the database is busy"};
-		return -EACCES;
-	}
-	v = hf_token_judge(r == 0 ? &row : NULL, &l->secret, hf_now_realtime_ns());
-	if (v != HF_TOKEN_OK && v != HF_TOKEN_UNKNOWN)
-		(void)hf_store_token_has_unproven(p->store, row.id, &unproven);
-	if (v != HF_TOKEN_OK && !unproven) {
-		*why = (struct refusal){v == HF_TOKEN_UNKNOWN ? 401 : 403, hf_token_cause(v), 0,
-					NULL};
-		return -EACCES;
-	}
-	l->credential = HF_CREDENTIAL_TOKEN;
-	(void)hf_strlcpy(l->token_id, l->secret.id, sizeof(l->token_id));
-	return 1;
-}
-
-static int admit_bearer(struct hf_portal *p, struct hf_link *l, const char *authorization,
-			struct refusal *why)
-{
-	if (!authorization || strncasecmp(authorization, "Bearer ", 7) != 0) {
-		*why = (struct refusal){401, HF_CAUSE_NOT_AUTHORIZED, 0,
-					"neither a client certificate nor a token was presented"};
-		return -EACCES;
-	}
-	if (hf_secret_parse(authorization + 7, &l->secret) < 0) {
-		*why = (struct refusal){401, HF_CAUSE_TOKEN_UNKNOWN, 0, NULL};
-		return -EACCES;
-	}
-	switch (l->secret.kind) {
-	case HF_SECRET_ENROLL:
-		return admit_token(p, l, why);
-	case HF_SECRET_AGENT:
-		return admit_header(p, l, why);
-	case HF_SECRET_API:
-	case _HF_SECRET_KIND_MAX:
-		break;
-	}
-	*why = (struct refusal){401, HF_CAUSE_TOKEN_UNKNOWN, 0,
-				"an API token does not admit an endpoint"};
-	return -EACCES;
-}
-
-static bool admit(struct hf_portal *p, struct hf_request *rq, struct hf_link *l,
-		  struct refusal *why)
-{
-	const char *authorization = hf_http_header(rq->msg, "Authorization");
-	uint64_t now_ns = hf_now_monotonic_ns();
-	int r = admit_certificate(p, rq->conn, l, why);
-
-	if (r > 0)
-		return true;
-	if (r < 0 && !authorization)
-		return false;
-	if (!hf_auth_may_try(p->auth, hf_conn_address(rq->conn), now_ns)) {
-		p->counters.rate_limited++;
-		*why = (struct refusal){429, HF_CAUSE_PORTAL_OVERLOAD, 30,
-					"too many failed tries from this address"};
-		return false;
-	}
-	r = admit_bearer(p, l, authorization, why);
-	if (r > 0)
-		return true;
-	/* Only guesses count: a token that ended proves that its holder once had it. */
-	if (authorization &&
-	    (why->cause == HF_CAUSE_TOKEN_UNKNOWN || why->cause == HF_CAUSE_NOT_AUTHORIZED))
-		hf_auth_failed(p->auth, hf_conn_address(rq->conn), now_ns);
-	return false;
-}
-
-static bool upgradable(struct hf_request *rq)
-{
-	const char *version = hf_http_header(rq->msg, "Sec-WebSocket-Version");
-	const char *key = hf_http_header(rq->msg, "Sec-WebSocket-Key");
-
-	if (!rq->msg->upgrade_websocket || rq->msg->minor == 0) {
-		hf_reply_problem_with(rq->conn, 426, "upgrade_required", "Upgrade: websocket\r\n",
-				      "this path speaks OpAMP over WebSocket");
-		return false;
-	}
-	if (!version || !hf_streq(version, "13")) {
-		hf_reply_problem_with(rq->conn, 426, "websocket_version",
-				      "Sec-WebSocket-Version: 13\r\n",
-				      "only WebSocket version 13 is spoken");
-		return false;
-	}
-	if (!key || !hf_ws_key_valid(key)) {
-		hf_reply_problem(rq->conn, 400, "websocket_key",
-				 "Sec-WebSocket-Key is missing or malformed");
-		return false;
-	}
-	return true;
-}
-
-void hf_opamp_upgrade(struct hf_portal *p, struct hf_request *rq)
-{
-	const uint64_t heartbeat_ns = p->policy.heartbeat_s * HF_NS_PER_S;
-	struct hf_conn_websocket ws = {
-		.message = on_message,
-		.pong = on_pong,
-		.ended = on_ended,
-		/* After the agent's own heartbeat is late; then as long again until it is dead. */
-		.ping_after_ns = heartbeat_ns + heartbeat_ns / 4,
-		.dead_after_ns = 2 * hf_presence_proof_window_ns(&p->policy),
-	};
-	struct hf_link *l;
-	struct refusal why = {};
-	int r;
-
-	if (!upgradable(rq))
-		return;
-	if (p->stopping) {
-		refuse(rq->conn, &(struct refusal){503, HF_CAUSE_PORTAL_RESTART, 2, NULL});
-		return;
-	}
-	l = calloc(1, sizeof(*l));
-	if (!l) {
-		hf_reply_error(rq->conn, -ENOMEM, "open a channel");
-		return;
-	}
-	l->magic = LINK_MAGIC;
-	l->portal = p;
-	if (!admit(p, rq, l, &why)) {
-		refuse(rq->conn, &why);
-		free(l);
-		return;
-	}
-	ws.userdata = l;
-	r = hf_conn_upgrade(rq->conn, rq->msg, NULL, &ws);
-	if (r < 0) {
-		free(l);
-		hf_reply_error(rq->conn, r, "open a channel");
-		return;
-	}
-	l->conn = hf_conn_ref(rq->conn);
 }
