@@ -294,3 +294,22 @@ static __always_inline __u16 hf_ntohs(__u16 v)
 {
 	return __builtin_bswap16(v);
 }
+
+/*
+ * A chain of members behind a pointer whose type the verifier knows (a tracepoint's argument, or
+ * the current task): plain loads, a fault reads 0. Before 5.11 the current task is only a number
+ * there, and so every task is read the slow way.
+ */
+#ifndef HF_NO_FETCH
+#define HF_GET(src, ...) ___arrow(src, __VA_ARGS__)
+static __always_inline struct task_struct *hf_current(void)
+{
+	return (struct task_struct *)bpf_get_current_task_btf();
+}
+#else
+#define HF_GET(src, ...) BPF_CORE_READ(src, __VA_ARGS__)
+static __always_inline struct task_struct *hf_current(void)
+{
+	return (struct task_struct *)bpf_get_current_task();
+}
+#endif

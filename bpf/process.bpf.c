@@ -66,13 +66,13 @@ int BPF_PROG(proc_signal, int sig, struct kernel_siginfo *info, struct task_stru
 	from.boot_ns = bpf_ktime_get_boot_ns();
 	from.signal = sig;
 	if (from.si_code == SI_USER || from.si_code == SI_TKILL || from.si_code == SI_QUEUE) {
-		me = (void *)bpf_get_current_task();
+		me = hf_current();
 		from.pid = bpf_get_current_pid_tgid() >> 32;
 		from.uid = (__u32)bpf_get_current_uid_gid();
 		BPF_CORE_READ_STR_INTO(&from.comm, me, group_leader, comm);
 	}
-	key.start_ns = BPF_CORE_READ(task, group_leader, start_boottime);
-	key.tgid = BPF_CORE_READ(task, tgid);
+	key.start_ns = HF_GET(task, group_leader, start_boottime);
+	key.tgid = HF_GET(task, tgid);
 	key.signal = sig;
 	if (bpf_map_update_elem(&fatal_signals, &key, &from, BPF_ANY))
 		hf_count_misc(HF_MISC_SIGNAL_FULL);
@@ -87,11 +87,11 @@ static __always_inline bool is_last_thread(const struct task_struct *task, bool 
 					   struct hf_process_key *key, __u32 *ret_threads)
 {
 	struct hf_thread_count fresh = {.ended = 1}, *n;
-	bool alone = BPF_CORE_READ(task, signal, nr_threads) <= 1;
+	bool alone = HF_GET(task, signal, nr_threads) <= 1;
 
 	*ret_threads = 1;
 	if (!hf_kernel.group_dead)
-		group_dead = BPF_CORE_READ(task, signal, live.counter) <= 0;
+		group_dead = HF_GET(task, signal, live.counter) <= 0;
 	n = bpf_map_lookup_elem(&thread_counts, key);
 	if (!group_dead) {
 		if (n)
@@ -122,9 +122,9 @@ static __always_inline bool is_last_thread(const struct task_struct *task, bool 
 static __always_inline __u32 wait_status(const struct task_struct *task,
 					 const struct task_struct *leader)
 {
-	if (BPF_CORE_READ(task, signal, flags) & SIGNAL_GROUP_EXIT)
-		return BPF_CORE_READ(task, signal, group_exit_code) & 0xffff;
-	return BPF_CORE_READ(leader, exit_code) & 0xffff;
+	if (HF_GET(task, signal, flags) & SIGNAL_GROUP_EXIT)
+		return HF_GET(task, signal, group_exit_code) & 0xffff;
+	return HF_GET(leader, exit_code) & 0xffff;
 }
 
 static __always_inline void fill_sender(struct hf_sender *s, const struct hf_process_key *key,
@@ -146,7 +146,7 @@ static __always_inline void fill_sender(struct hf_sender *s, const struct hf_pro
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(proc_exit, struct task_struct *task)
 {
-	const struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+	const struct task_struct *leader = HF_GET(task, group_leader);
 	const struct task_struct *parent;
 	struct hf_policy *p = hf_policy_get();
 	struct hf_process_key key = {}, tick = {};
@@ -159,24 +159,24 @@ int BPF_PROG(proc_exit, struct task_struct *task)
 
 	if (hf_kernel.group_dead)
 		dead = ctx[1] & 0xff;
-	if (!p || (BPF_CORE_READ(task, flags) & PF_KTHREAD))
+	if (!p || (HF_GET(task, flags) & PF_KTHREAD))
 		return 0;
-	key.tgid = BPF_CORE_READ(task, tgid);
-	key.start_tick_ns = BPF_CORE_READ(leader, start_boottime);
+	key.tgid = HF_GET(task, tgid);
+	key.start_tick_ns = HF_GET(leader, start_boottime);
 	if (!is_last_thread(task, dead, &key, &threads))
 		return 0;
 
-	parent = BPF_CORE_READ(leader, real_parent);
+	parent = HF_GET(leader, real_parent);
 	status = wait_status(task, leader);
 	fill_sender(&sender, &key, status);
 	/* A dying process can be made a victim as well: only the killer's own signal counts. */
-	oom = BPF_CORE_READ(task, signal, oom_mm) && (status & 0x7f) == SIGKILL &&
+	oom = HF_GET(task, signal, oom_mm) && (status & 0x7f) == SIGKILL &&
 	      sender.si_code == SI_KERNEL;
 
 	tick.tgid = key.tgid;
 	tick.start_tick_ns = key.start_tick_ns - key.start_tick_ns % HF_PROCESS_TICK_NS;
 	watched = bpf_map_lookup_elem(&watched_process, &tick) ||
-		  (p->guardian_tgid && BPF_CORE_READ(parent, tgid) == (int)p->guardian_tgid);
+		  (p->guardian_tgid && HF_GET(parent, tgid) == (int)p->guardian_tgid);
 	if (watched) {
 		struct hf_exit_verdict v = {};
 
@@ -190,8 +190,8 @@ int BPF_PROG(proc_exit, struct task_struct *task)
 			hf_count_misc(HF_MISC_VERDICT_FULL);
 	} else {
 		s.netns = hf_task_netns(task);
-		s.cgroup_id = BPF_CORE_READ(hf_task_kernfs(task), id);
-		s.uid = BPF_CORE_READ(task, cred, uid.val);
+		s.cgroup_id = hf_task_cgroup_id(task);
+		s.uid = HF_GET(task, cred, uid.val);
 		if (!hf_policy_wants(p, HF_EVENT_PROC_EXIT, &s) ||
 		    ((p->flags & HF_POLICY_F_EXIT_BAD_ONLY) && !status)) {
 			hf_count_filtered(HF_EVENT_PROC_EXIT);
@@ -215,14 +215,14 @@ int BPF_PROG(proc_exit, struct task_struct *task)
 	__builtin_memcpy(&e->exit.sender, &sender, sizeof(sender));
 	e->exit.runtime_ns = e->header.boot_ns - key.start_tick_ns;
 	/* The last thread's own time joins the group's only when it is reaped. */
-	e->exit.utime_ns = BPF_CORE_READ(task, signal, utime) + BPF_CORE_READ(task, utime);
-	e->exit.stime_ns = BPF_CORE_READ(task, signal, stime) + BPF_CORE_READ(task, stime);
-	e->exit.max_rss_kib = BPF_CORE_READ(task, signal, maxrss) * hf_kernel.page_kib;
+	e->exit.utime_ns = HF_GET(task, signal, utime) + HF_GET(task, utime);
+	e->exit.stime_ns = HF_GET(task, signal, stime) + HF_GET(task, stime);
+	e->exit.max_rss_kib = HF_GET(task, signal, maxrss) * hf_kernel.page_kib;
 	e->exit.status = status;
 	e->exit.oom = oom;
 	e->exit.threads = threads;
 	e->exit.netns = watched ? hf_task_netns(task) : s.netns;
-	e->exit.ppid = BPF_CORE_READ(parent, tgid);
+	e->exit.ppid = HF_GET(parent, tgid);
 	BPF_CORE_READ_STR_INTO(&e->exit.parent_comm, parent, group_leader, comm);
 	hf_submit(e, watched || oom, sizeof(*e));
 	return 0;
@@ -285,7 +285,7 @@ int BPF_PROG(proc_oom, struct task_struct *task)
 	struct hf_oom_event *e;
 	struct mm_struct *mm;
 
-	e = oom_event(hf_task_netns(task), BPF_CORE_READ(hf_task_kernfs(task), id));
+	e = oom_event(hf_task_netns(task), hf_task_cgroup_id(task));
 	if (!e)
 		return 0;
 	hf_owner_from_task(&e->owner, task);
@@ -297,7 +297,7 @@ int BPF_PROG(proc_oom, struct task_struct *task)
 	e->oom.anon_rss_kib = rss_kib(mm, 1);
 	e->oom.shmem_rss_kib = rss_kib(mm, 3);
 	e->oom.pgtables_kib = (__u64)BPF_CORE_READ(mm, pgtables_bytes.counter) / 1024;
-	e->oom.oom_score_adj = BPF_CORE_READ(task, signal, oom_score_adj);
+	e->oom.oom_score_adj = HF_GET(task, signal, oom_score_adj);
 	hf_submit(e, true, sizeof(*e));
 	return 0;
 }

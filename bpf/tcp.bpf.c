@@ -83,7 +83,7 @@ int BPF_PROG(tcp_state, struct sock *sk, int old, int new)
 			return 0;
 		__builtin_memset(life, 0, sizeof(*life));
 		life->born_ns = bpf_ktime_get_boot_ns();
-		hf_life_capture(life, (void *)bpf_get_current_task(),
+		hf_life_capture(life, hf_current(),
 				new == TCP_LISTEN ? HF_OWNER_LISTEN : HF_OWNER_CONNECT);
 		return 0;
 	case TCP_SYN_RECV:
@@ -170,8 +170,8 @@ int BPF_PROG(tcp_owner, struct sock *sk)
 		return 0;
 	if (!sk->sk_lock.owned)
 		return 0;
-	task = (void *)bpf_get_current_task();
-	if (BPF_CORE_READ(task, flags) & PF_KTHREAD)
+	task = hf_current();
+	if (HF_GET(task, flags) & PF_KTHREAD)
 		return 0;
 	hf_life_capture(life, task, HF_OWNER_ACCEPT);
 	return 0;

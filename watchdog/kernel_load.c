@@ -210,7 +210,7 @@ static int probe_kernel(struct hf_kernel *k, const struct btf *btf)
 	k->old_object = !hf_probe_atomic_fetch();
 	hf_probe_features(btf, f);
 	f->page_kib = (uint32_t)(sysconf(_SC_PAGESIZE) / 1024);
-	f->cpus = k->cpus;
+	f->bulk_eighth = k->ring_bytes[HF_RING_BULK] / 8;
 
 	for (i = 0; i < _PROGRAM_MAX; i++) {
 		struct program *p = &k->programs[i];

@@ -21,12 +21,12 @@ struct hf_kernel_features {
 	bool retransmit_err;
 	bool drop_rx_sk;
 	uint32_t page_kib;
-	uint32_t cpus;
+	uint32_t bulk_eighth;
 };
 
 /* Arguments of a tracepoint; -ENOENT if the kernel has none of this name. */
 int hf_probe_tracepoint_args(const struct btf *btf, const char *tracepoint);
-/* All but page_kib and cpus. */
+/* All but page_kib and bulk_eighth. */
 void hf_probe_features(const struct btf *btf, struct hf_kernel_features *ret);
 /* "rst" and "drop" lines of holdfast/kernel_policy.h. */
 int hf_probe_reason_names(const struct btf *btf, struct hf_buf *ret);

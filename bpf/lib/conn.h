@@ -220,7 +220,8 @@ static __always_inline void hf_conn_base(struct hf_conn *c, struct sock *sk, __u
 
 /* And what one that came as a tracepoint's argument gives, which helpers accept. */
 static __always_inline void hf_conn_from_sock(struct hf_conn *c, struct sock *sk,
-					      const struct hf_sock_life *life, __u32 state)
+					      const struct hf_sock_life *life, __u32 state,
+					      __u64 now)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 
@@ -229,7 +230,7 @@ static __always_inline void hf_conn_from_sock(struct hf_conn *c, struct sock *sk
 	life = HF_AFRESH(life);
 	if (life) {
 		if (life->born_ns)
-			c->age_ns = bpf_ktime_get_boot_ns() - life->born_ns;
+			c->age_ns = now - life->born_ns;
 		c->closed_by = life->closed_by;
 		c->retransmits_now = life->rtx_count;
 		if (life->flags & HF_SOCK_ABORTED)
@@ -296,6 +297,6 @@ static __always_inline struct hf_conn_event *hf_conn_event(struct sock *sk,
 		e->header.flags |= HF_EVENT_F_WATCHED;
 	hf_owner_from_life(&e->owner, life);
 	__builtin_memset(&e->conn, 0, sizeof(e->conn));
-	hf_conn_from_sock(&e->conn, sk, life, state);
+	hf_conn_from_sock(&e->conn, sk, life, state, e->header.boot_ns);
 	return e;
 }

@@ -87,11 +87,10 @@ static __always_inline void hf_submit(void *e, bool urgent, __u32 size)
 	__u64 flags = BPF_RB_FORCE_WAKEUP;
 
 	if (!urgent) {
-		__u64 eighth = bpf_ringbuf_query(&ring_bulk, BPF_RB_RING_SIZE) / 8;
 		__u64 filled = bpf_ringbuf_query(&ring_bulk, BPF_RB_AVAIL_DATA);
 
-		/* The kernel's own 8-byte header goes with each record. */
-		if (!eighth || filled / eighth == (filled - size - 8) / eighth)
+		/* The kernel's own 8-byte header goes with each record. Sizes are powers of two. */
+		if (!((filled ^ (filled - size - 8)) & -(__u64)hf_kernel.bulk_eighth))
 			flags = BPF_RB_NO_WAKEUP;
 	}
 	bpf_ringbuf_submit(e, flags);

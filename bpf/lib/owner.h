@@ -22,24 +22,34 @@
  * The cgroup that names a process: its v2 cgroup, or the memory hierarchy's where the process is
  * in the v2 root (hybrid and v1 hosts keep services there).
  */
-static __always_inline struct kernfs_node *hf_task_kernfs(const struct task_struct *task)
+static __always_inline const struct kernfs_node *hf_task_kernfs(const struct task_struct *task,
+								__u64 *ret_id)
 {
-	struct css_set *set = BPF_CORE_READ(task, cgroups);
-	struct kernfs_node *kn = BPF_CORE_READ(set, dfl_cgrp, kn);
-	struct cgroup_subsys_state *css = NULL;
-	struct kernfs_node *v1 = NULL;
+	const struct css_set *set = HF_GET(task, cgroups);
+	const struct kernfs_node *kn = HF_GET(set, dfl_cgrp, kn);
+	const struct cgroup_subsys_state *css = NULL;
 	__u32 at;
 
+	*ret_id = HF_GET(kn, id);
 	/* 1 is the root's id in every hierarchy. */
-	if (BPF_CORE_READ(kn, id) != 1)
-		return kn;
-	if (!bpf_core_enum_value_exists(enum cgroup_subsys_id, memory_cgrp_id))
+	if (*ret_id != 1 || !bpf_core_enum_value_exists(enum cgroup_subsys_id, memory_cgrp_id))
 		return kn;
 	at = bpf_core_field_offset(struct css_set, subsys) +
 	     bpf_core_enum_value(enum cgroup_subsys_id, memory_cgrp_id) * sizeof(void *);
-	bpf_probe_read_kernel(&css, sizeof(css), (void *)set + at);
-	v1 = BPF_CORE_READ(css, cgroup, kn);
-	return v1 ? v1 : kn;
+	bpf_probe_read_kernel(&css, sizeof(css), (const void *)set + at);
+	if (!css)
+		return kn;
+	kn = BPF_CORE_READ(css, cgroup, kn);
+	*ret_id = BPF_CORE_READ(kn, id);
+	return kn;
+}
+
+static __always_inline __u64 hf_task_cgroup_id(const struct task_struct *task)
+{
+	__u64 id;
+
+	(void)hf_task_kernfs(task, &id);
+	return id;
 }
 
 static __always_inline struct kernfs_node *hf_kernfs_parent(const struct kernfs_node *kn)
@@ -85,13 +95,12 @@ static __always_inline void hf_remember_names(const struct kernfs_node *kn, __u6
 static __always_inline void hf_life_capture(struct hf_sock_life *life,
 					    const struct task_struct *task, __u32 src)
 {
-	const struct task_struct *leader = BPF_CORE_READ(task, group_leader);
-	struct kernfs_node *kn = hf_task_kernfs(leader);
+	const struct task_struct *leader = HF_GET(task, group_leader);
+	const struct kernfs_node *kn = hf_task_kernfs(leader, &life->cgroup_id);
 
-	life->tgid = BPF_CORE_READ(task, tgid);
-	life->uid = BPF_CORE_READ(task, cred, uid.val);
-	life->start_ns = BPF_CORE_READ(leader, start_boottime);
-	life->cgroup_id = BPF_CORE_READ(kn, id);
+	life->tgid = HF_GET(task, tgid);
+	life->uid = HF_GET(task, cred, uid.val);
+	life->start_ns = HF_GET(leader, start_boottime);
 	life->src = src;
 	bpf_probe_read_kernel_str(life->comm, sizeof(life->comm), &leader->comm);
 	hf_remember_names(kn, life->cgroup_id);
@@ -134,14 +143,14 @@ static __always_inline void hf_owner_from_cgroup(struct hf_owner *o, __u64 cgrou
 
 static __always_inline void hf_owner_from_task(struct hf_owner *o, const struct task_struct *task)
 {
-	const struct task_struct *leader = BPF_CORE_READ(task, group_leader);
-	struct kernfs_node *kn = hf_task_kernfs(task);
+	const struct task_struct *leader = HF_GET(task, group_leader);
+	const struct kernfs_node *kn;
 
 	__builtin_memset(o, 0, sizeof(*o));
-	o->tgid = BPF_CORE_READ(task, tgid);
-	o->uid = BPF_CORE_READ(task, cred, uid.val);
-	o->start_ns = BPF_CORE_READ(leader, start_boottime);
-	o->cgroup_id = BPF_CORE_READ(kn, id);
+	kn = hf_task_kernfs(task, &o->cgroup_id);
+	o->tgid = HF_GET(task, tgid);
+	o->uid = HF_GET(task, cred, uid.val);
+	o->start_ns = HF_GET(leader, start_boottime);
 	o->src = HF_OWNER_SELF;
 	bpf_probe_read_kernel_str(o->comm, sizeof(o->comm), &leader->comm);
 	hf_kernfs_names(kn, o->cgroup_leaf, o->cgroup_parent);
@@ -149,5 +158,5 @@ static __always_inline void hf_owner_from_task(struct hf_owner *o, const struct 
 
 static __always_inline __u32 hf_task_netns(const struct task_struct *task)
 {
-	return BPF_CORE_READ(task, nsproxy, net_ns, ns.inum);
+	return HF_GET(task, nsproxy, net_ns, ns.inum);
 }

