@@ -15,6 +15,7 @@
 #include "base/str.h"
 #include "userspace/agent/budget.h"
 #include "userspace/agent/kernel_decode.h"
+#include "userspace/agent/kernel_join.h"
 #include "userspace/proto/frame.h"
 
 #define EVENTS_MAGIC     0x544e5645u
@@ -48,6 +49,8 @@ struct hf_events {
 	struct hf_recent *recent;
 	struct hf_budget budget;
 	struct hf_decoded decoded;
+	struct hf_join *join;
+	char because[HF_JOIN_TEXT_MAX];
 	struct hf_buf packed;
 	int64_t realtime_offset_ns;
 	uint64_t realtime_read_ns;
@@ -208,8 +211,13 @@ static void work_off(struct hf_events *e, enum hf_ring_id ring)
 {
 	for (unsigned i = 0; i < e->n_batch; i++) {
 		if (hf_kernel_decode(e->info, &e->batch[i], e->batch_len[i], e->realtime_offset_ns,
-				     &e->decoded) < 0 ||
-		    !pack(e, &e->decoded.event)) {
+				     &e->decoded) < 0) {
+			e->malformed++;
+			continue;
+		}
+		hf_join_event(e->join, &e->decoded.event, e->because);
+		e->decoded.event.because = e->because;
+		if (!pack(e, &e->decoded.event)) {
 			e->malformed++;
 			continue;
 		}
@@ -460,7 +468,8 @@ int hf_events_new(sd_event *event, struct hf_spool *spool, const struct hf_confi
 	e->off_since_ns = hf_now_boottime_ns();
 	hf_budget_init(&e->budget, config->telemetry.max_events_per_s, config->telemetry.burst);
 	e->recent = hf_recent_new();
-	if (!e->recent)
+	e->join = hf_join_new();
+	if (!e->recent || !e->join)
 		return -ENOMEM;
 	r = sd_event_add_time(event, &e->poll, CLOCK_MONOTONIC, 0, POLL_ACCURACY_US, on_poll, e);
 	if (r < 0)
@@ -485,6 +494,7 @@ struct hf_events *hf_events_free(struct hf_events *e)
 	sd_event_source_disable_unref(e->again);
 	e->info = hf_kernel_info_free(e->info);
 	e->recent = hf_recent_free(e->recent);
+	e->join = hf_join_free(e->join);
 	hf_buf_done(&e->packed);
 	sd_event_unref(e->event);
 	e->magic = 0;
