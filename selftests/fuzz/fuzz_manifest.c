@@ -24,7 +24,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	hf_assert(hf_manifest_encode(m, &again, &err) == 0);
 	hf_assert(again.len == size && memcmp(again.data, data, size) == 0);
 	for (size_t i = 0; i < m->n_files; i++) {
-		hf_assert(m->files[i].path[0] != '/' && !strstr(m->files[i].path, ".."));
+		/* No component starts with a dot: no "..", nothing hidden. */
+		hf_assert(m->files[i].path[0] != '/' && m->files[i].path[0] != '.' &&
+			  !strstr(m->files[i].path, "/.") && !strstr(m->files[i].path, "//"));
 		hf_assert(m->files[i].mode == 0444 || m->files[i].mode == 0555);
 		hf_assert(i == 0 || strcmp(m->files[i - 1].path, m->files[i].path) < 0);
 	}
