@@ -213,12 +213,10 @@ static enum hf_refusal check_order(const struct hf_release_question *q,
 	return HF_RELEASE_OK;
 }
 
-enum hf_refusal hf_release_verify_fit(const struct hf_release_question *q, struct hf_err *err)
+enum hf_refusal hf_release_verify_times(const struct hf_release_question *q, struct hf_err *err)
 {
 	const struct hf_manifest *m = q->manifest;
-	uint8_t hash[HF_SHA256_SIZE];
 	char time[HF_TEXT_TIME_SIZE];
-	enum hf_refusal refusal;
 
 	if (q->now_s + HF_RELEASE_CLOCK_SLACK_S < m->created_s) {
 		hf_text_format_time(m->created_s, time);
@@ -228,7 +226,14 @@ enum hf_refusal hf_release_verify_fit(const struct hf_release_question *q, struc
 		hf_text_format_time(m->expires_s, time);
 		return refuse(HF_RELEASE_EXPIRED, err, " on %s", time);
 	}
-	refusal = check_host(q, err);
+	return HF_RELEASE_OK;
+}
+
+enum hf_refusal hf_release_verify_fit(const struct hf_release_question *q, struct hf_err *err)
+{
+	enum hf_refusal refusal = check_host(q, err);
+	uint8_t hash[HF_SHA256_SIZE];
+
 	if (refusal != HF_RELEASE_OK)
 		return refusal;
 	if (hf_sha256(q->manifest_text, q->manifest_len, hash) < 0)
@@ -240,5 +245,9 @@ enum hf_refusal hf_release_verify(const struct hf_release_question *q, struct hf
 {
 	enum hf_refusal refusal = hf_release_verify_signature(q, err);
 
-	return refusal == HF_RELEASE_OK ? hf_release_verify_fit(q, err) : refusal;
+	if (refusal == HF_RELEASE_OK)
+		refusal = hf_release_verify_times(q, err);
+	if (refusal == HF_RELEASE_OK)
+		refusal = hf_release_verify_fit(q, err);
+	return refusal;
 }

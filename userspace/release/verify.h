@@ -104,9 +104,10 @@ struct hf_release_question {
  */
 enum hf_refusal hf_release_verify(const struct hf_release_question *q, struct hf_err *err);
 
-/* The parts of it, for tools: who signed, and whether it fits. */
+/* Its parts: who signed; whether it is of this time; whether it is for this host and newer. */
 enum hf_refusal hf_release_verify_signature(const struct hf_release_question *q,
 					    struct hf_err *err);
+enum hf_refusal hf_release_verify_times(const struct hf_release_question *q, struct hf_err *err);
 enum hf_refusal hf_release_verify_fit(const struct hf_release_question *q, struct hf_err *err);
 
 /* A clock may be this wrong before a signed "created" in the future is the clock's fault. */
