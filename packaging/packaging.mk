@@ -44,8 +44,8 @@ install: $(INSTALLED) $(CONFFILES) $(MAN_GENERATED) ## install below DESTDIR, PR
 		$(DESTDIR)$(PREFIX)/share/zsh/site-functions \
 		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d \
 		$(foreach s,1 5 8,$(DESTDIR)$(PREFIX)/share/man/man$(s))
-	$(Q)install -m 755 $(O)/bin/holdfast $(DESTDIR)$(PREFIX)/bin/
-	$(Q)install -m 755 $(filter-out %/holdfast,$(INSTALLED)) packaging/systemd/holdfast-stopped \
+	$(Q)install -m 755 $(O)/bin/holdfast $(O)/bin/holdfast-sign $(DESTDIR)$(PREFIX)/bin/
+	$(Q)install -m 755 $(filter-out %/holdfast %/holdfast-sign,$(INSTALLED)) packaging/systemd/holdfast-stopped \
 		packaging/systemd/holdfast-stopping \
 		$(DESTDIR)$(LIBEXECDIR)/
 	$(Q)ln -sfn ../libexec/holdfast/holdfast-portal $(DESTDIR)$(PREFIX)/sbin/holdfast-portal
