@@ -48,6 +48,30 @@ class BlackHole(TwoNetsTest):
         self.assertEqual(self.i.endpoint()["status"], "online")
 
 
+class PathMtu(TwoNetsTest):
+    def test_large_packets_that_vanish_are_named_and_healed_by_smaller_segments(self):
+        self.start_online()
+        known = self.known_outages()
+        # One packet a segment, so that the drop below sees what a wire would.
+        run("ethtool", "-K", "near0", "tso", "off", "gso", "off")
+        self.far("nft", "add", "table", "inet", "hf")
+        self.far("nft", "add", "chain", "inet", "hf", "in", "{ type filter hook prerouting priority -300; }")
+        self.far("nft", "add", "rule", "inet", "hf", "in", "ip", "saddr", NEAR, "meta", "length", ">", "1280", "drop")
+        make_events(300)
+        # One timeout may look like any other black hole; where small segments pass, the next does not.
+        wait_for(
+            lambda: make_events(5) or any(o["cause"] == "pmtu_blackhole" and o["restored"] for o in self.i.local_outages() if o["id"] not in known),
+            30, "pmtu_blackhole to be named",
+        )
+        # Still too narrow for large segments, and online all the same.
+        self.i.wait_online()
+        make_events(300)
+        known = self.known_outages()
+        acked = self.i.status()["telemetry"]["acked"]
+        wait_for(lambda: self.i.status()["telemetry"]["acked"] > acked + 200, 20, "telemetry to flow in small segments")
+        self.assertEqual(self.known_outages(), known)
+
+
 class IdleBlackHole(TwoNetsTest):
     agent_extra = "telemetry:\n  kinds: [telemetry.loss]\n"
 

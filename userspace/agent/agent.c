@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +29,7 @@
 #define TICK_US          1000000u
 #define TICK_ACCURACY_US 250000u
 #define TRIM_AFTER_TICKS 5u
+#define SETTLE_MS        500u
 #define SPOOL_DIR        "spool"
 #define BLACKBOX_FILE    "blackbox"
 /* The last writes at a stop; systemd and the watchdog give us more than this. */
@@ -350,6 +352,7 @@ int hf_agent_reload(struct hf_agent *a, struct hf_err *err)
 	a->config = fresh;
 	hf_log_set_level(hf_config_log_level(a->config.log.level));
 	hf_events_configure(a->events, &a->config);
+	a->self.config_sent = false;
 	hf_channel_configure(a->channel, &a->config, diff.portal);
 	return 0;
 }
@@ -419,7 +422,7 @@ static int start_identity(struct hf_agent *a)
 		.kernel_assist = "off",
 		.started_unix_ns = hf_now_realtime_ns(),
 		.last_error = "",
-		.effective_config = hf_agent_config_text,
+		.effective_config = hf_agent_effective_config,
 		.userdata = a,
 	};
 	return 0;
@@ -512,6 +515,15 @@ static int start_events(struct hf_agent *a)
 
 static void stop_events(struct hf_agent *a)
 {
+	struct pollfd p = {.fd = a->spool ? hf_spool_fd(a->spool) : -1, .events = POLLIN};
+	uint64_t end = hf_now_monotonic_ns() + SETTLE_MS * HF_NS_PER_MS;
+
+	/* What is on disk is committed, so that a successor does not read and send it again. */
+	while (a->events && a->spool && hf_events_unsettled(a->events) &&
+	       hf_now_monotonic_ns() < end) {
+		if (poll(&p, 1, 10) > 0)
+			hf_spool_dispatch(a->spool);
+	}
 	a->events = hf_events_free(a->events);
 }
 

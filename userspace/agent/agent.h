@@ -77,3 +77,4 @@ void hf_agent_stop(struct hf_agent *a, const char *reason);
 void hf_agent_request(struct hf_bus_call *call, const Bus__Request *m, void *userdata);
 /* The whole configuration without secrets, malloc'ed; NULL on ENOMEM. */
 char *hf_agent_config_text(void *userdata);
+char *hf_agent_effective_config(void *userdata);

@@ -14,6 +14,9 @@
 
 #define ATTEMPT_MAGIC     0x50545441u
 #define TIMER_ACCURACY_US 1000u /* 0 would mean 250 ms */
+/* Large segments that vanish while small ones pass are recognised long before the deadline. */
+#define PROBE_US          500000u
+#define PROBE_RETRANSMITS 3u
 
 struct hf_attempt {
 	unsigned magic;
@@ -29,7 +32,7 @@ struct hf_attempt {
 	void (*done)(struct hf_attempt_result *res, void *userdata);
 	void *userdata;
 
-	sd_event_source *deadline;
+	sd_event_source *deadline, *probe;
 	struct hf_link *link;
 	uint64_t cookie; /* of the link; 0 while dialling */
 	enum hf_phase phase;
@@ -55,6 +58,7 @@ struct hf_attempt *hf_attempt_free(struct hf_attempt *a)
 	if (a->cookie && a->socket_gone)
 		a->socket_gone(a->cookie, a->userdata);
 	sd_event_source_disable_unref(a->deadline);
+	sd_event_source_disable_unref(a->probe);
 	a->link = hf_link_free(a->link);
 	if (a->welcome)
 		session__welcome__free_unpacked(a->welcome, NULL);
@@ -77,6 +81,7 @@ static void finish(struct hf_attempt *a, struct hf_attempt_result *res)
 	hf_assert(!a->finished);
 	a->finished = true;
 	(void)sd_event_source_set_enabled(a->deadline, SD_EVENT_OFF);
+	(void)sd_event_source_set_enabled(a->probe, SD_EVENT_OFF);
 	bus__attempt__init(rec);
 	rec->at_unix_ns = a->started_real_ns;
 	rec->address = a->dial.address;
@@ -322,6 +327,8 @@ static void on_dialled(struct hf_dial_result *res, void *userdata)
 		return;
 	}
 	res->fd = -1;
+	(void)sd_event_source_set_time_relative(a->probe, PROBE_US);
+	(void)sd_event_source_set_enabled(a->probe, SD_EVENT_ONESHOT);
 	hf_link_start(a->link);
 }
 
@@ -340,6 +347,34 @@ static void on_socket_gone(uint64_t cookie, void *userdata)
 
 	if (a->socket_gone)
 		a->socket_gone(cookie, a->userdata);
+}
+
+static int on_probe(sd_event_source *s, uint64_t usec, void *userdata)
+{
+	struct hf_attempt *a = HF_CAST(userdata, struct hf_attempt, ATTEMPT_MAGIC);
+	struct hf_link_tcp tcp;
+	struct hf_failure f;
+
+	(void)usec;
+	if (!a->link || !hf_link_tcp(a->link, &tcp))
+		return 0;
+	if (tcp.retransmits >= PROBE_RETRANSMITS && tcp.bytes_acked > 1 &&
+	    tcp.snd_mss > HF_ATTEMPT_SAFE_MSS) {
+		const struct hf_stall stall = {
+			.phase = hf_attempt_phase(a),
+			.address = a->dial.address,
+			.waited_ms = (hf_now_monotonic_ns() - a->started_ns) / HF_NS_PER_MS,
+			.unacked = true,
+			.any_acked = true,
+		};
+
+		hf_failure_from_stall(&f, &stall);
+		fail(a, &f);
+		return 0;
+	}
+	(void)sd_event_source_set_time_relative(s, PROBE_US);
+	(void)sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
+	return 0;
 }
 
 static int on_deadline(sd_event_source *s, uint64_t usec, void *userdata)
@@ -431,6 +466,13 @@ int hf_attempt_start(const struct hf_attempt_options *o, struct hf_attempt **ret
 	if (r < 0)
 		return r;
 	(void)sd_event_source_set_description(a->deadline, "attempt deadline"); /* debugging only */
+	r = sd_event_add_time_relative(a->event, &a->probe, CLOCK_MONOTONIC, PROBE_US,
+				       TIMER_ACCURACY_US, on_probe, a);
+	if (r < 0)
+		return r;
+	r = sd_event_source_set_enabled(a->probe, SD_EVENT_OFF);
+	if (r < 0)
+		return r;
 	r = hf_dial_start(a->dialer, &d);
 	if (r < 0)
 		return r;

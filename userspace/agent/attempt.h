@@ -26,6 +26,8 @@
 #include "userspace/agent/link.h"
 #include "userspace/net/dial.h"
 
+/* Segments that fit where a tunnel is on the path and ICMP is swallowed (IPv6's minimum MTU). */
+#define HF_ATTEMPT_SAFE_MSS    1220u
 #define HF_ATTEMPT_DEADLINE_MS 20000u /* DESIGN section 6: one deadline covers it all */
 
 struct hf_attempt;

@@ -21,6 +21,7 @@
 #include "userspace/agent/loss.h"
 #include "userspace/agent/netlink.h"
 #include "userspace/agent/portal_target.h"
+#include "userspace/agent/spool.h"
 #include "userspace/net/websocket.h"
 #include "userspace/proto/frame.h"
 
@@ -34,9 +35,7 @@
 #define GOODBYE_NS            (1 * HF_NS_PER_S)
 #define TICKET_NS             (500 * HF_NS_PER_MS) /* tickets follow the handshake */
 #define OUTAGES_IN_FLIGHT     32u
-/* Segments that fit where ICMP is swallowed and a tunnel is on the path (IPv6's minimum MTU). */
-#define SAFE_MSS           1220u
-#define CLOCK_TOLERANCE_NS (300 * HF_NS_PER_S)
+#define CLOCK_TOLERANCE_NS    (300 * HF_NS_PER_S)
 
 struct hf_channel {
 	unsigned magic;
@@ -62,7 +61,8 @@ struct hf_channel {
 	uint64_t attempt_epoch;
 	Bus__Attempt *race; /* a racing attempt that failed: for the record, should it be opened */
 	struct hf_failure failure;
-	uint32_t max_segment;
+	uint32_t max_segment;  /* of the next dial */
+	uint32_t safe_segment; /* what the present session was dialled with */
 
 	struct hf_session *session;
 	Session__Welcome *welcome; /* of the session; NULL on plain servers */
@@ -278,13 +278,17 @@ static void attempt_failed(struct hf_channel *ch, const struct hf_failure *f)
 	hf_strf(why, sizeof(why), "%s: %s", hf_cause_name(f->cause), f->text);
 	tell_enroll(ch, f->err ? -f->err : -EPROTO, why);
 	hf_loss_hint(ch->loss, f->tls, f->dns, f->proxy);
+	if (f->cause == HF_CAUSE_PMTU_BLACKHOLE) {
+		/* The next dial heals it; and it explains why the session went silent. */
+		ch->max_segment = HF_ATTEMPT_SAFE_MSS;
+		ch->ev.pmtu = true;
+		hf_loss_amend(ch->loss, HF_CAUSE_BLACKHOLE, f->cause, f->text);
+	}
 	if (ch->session) {
 		/* The race was lost; the session is judged by its own deadline. */
 		hf_info("attempt beside the session failed: %s", why);
 		return;
 	}
-	if (f->cause == HF_CAUSE_PMTU_BLACKHOLE)
-		ch->max_segment = SAFE_MSS;
 	switch (hf_failure_remedy(f)) {
 	case HF_REMEDY_RETRY:
 		hf_target_next(ch->target);
@@ -588,10 +592,44 @@ static void on_server_error(const Opamp__ServerErrorResponse *e, void *userdata)
 	}
 }
 
+/*
+ * The welcome's positions are kept current: they are used again when an endpoint that was suspended
+ * is authorized on the same connection.
+ */
+static void remember_ack(struct hf_channel *ch, const Session__TelemetryAck *ack)
+{
+	Session__StreamAck **more, *a;
+
+	if (!ch->welcome)
+		return;
+	for (size_t i = 0; i < ch->welcome->n_acks; i++) {
+		a = ch->welcome->acks[i];
+		if (a->epoch == ack->stream_epoch) {
+			if (ack->acked > a->acked)
+				a->acked = ack->acked;
+			return;
+		}
+	}
+	if (ch->welcome->n_acks >= HF_SPOOL_STREAMS_MAX)
+		return;
+	more = realloc(ch->welcome->acks, (ch->welcome->n_acks + 1) * sizeof(*more));
+	if (!more)
+		return;
+	ch->welcome->acks = more;
+	a = calloc(1, sizeof(*a));
+	if (!a)
+		return;
+	session__stream_ack__init(a);
+	a->epoch = ack->stream_epoch;
+	a->acked = ack->acked;
+	more[ch->welcome->n_acks++] = a;
+}
+
 static void on_telemetry_ack(const Session__TelemetryAck *ack, void *userdata)
 {
 	struct hf_channel *ch = HF_CAST(userdata, struct hf_channel, CHANNEL_MAGIC);
 
+	remember_ack(ch, ack);
 	ch->cb.telemetry_ack(ack, ch->userdata);
 }
 
@@ -734,6 +772,7 @@ static void take_link(struct hf_channel *ch, struct hf_attempt_result *res)
 		hf_loss_attempt(ch->loss, &res->record);
 	}
 	ch->session = session;
+	ch->safe_segment = ch->max_segment;
 	ch->welcome = welcome;
 	hf_strlcpy(ch->peer, peer, sizeof(ch->peer));
 	hf_strlcpy(ch->local, local, sizeof(ch->local));
@@ -816,6 +855,21 @@ static void drop_all(struct hf_channel *ch, const char *said)
 	(void)lose_session(ch);
 }
 
+/*
+ * Later, smaller segments were received (SACK) while the large one before them is retransmitted: the
+ * path has become narrower and its ICMP does not reach us. The racing dial already heals it.
+ */
+static void suspect_path_mtu(struct hf_channel *ch)
+{
+	struct hf_link_tcp tcp;
+
+	if (!hf_link_tcp(hf_session_link(ch->session), &tcp) || tcp.retransmits == 0 ||
+	    tcp.sacked == 0 || tcp.snd_mss <= HF_ATTEMPT_SAFE_MSS)
+		return;
+	ch->ev.pmtu = true;
+	ch->max_segment = HF_ATTEMPT_SAFE_MSS;
+}
+
 static void perform(struct hf_channel *ch, enum hf_ch_action action)
 {
 	struct hf_verdict v;
@@ -847,6 +901,7 @@ static void perform(struct hf_channel *ch, enum hf_ch_action action)
 		return;
 	case HF_DO_PROVE:
 		drop_race(ch);
+		suspect_path_mtu(ch);
 		arm(ch->suspect, SUSPECT_NS);
 		hf_session_probe(ch->session);
 		if (ch->session && ch->machine.state == HF_CH_SUSPECT)
@@ -857,6 +912,7 @@ static void perform(struct hf_channel *ch, enum hf_ch_action action)
 		return;
 	case HF_DO_CALM:
 		drop_attempt(ch);
+		ch->max_segment = ch->safe_segment;
 		drop_race(ch);
 		disarm(ch->suspect);
 		hf_evidence_done(&ch->ev);
@@ -1024,6 +1080,7 @@ void hf_channel_network_changed(struct hf_channel *ch, const struct hf_net_table
 	int fd, r;
 
 	if (!ch->session) {
+		ch->max_segment = 0; /* another path may be wider */
 		if (hf_backoff_kick(&ch->backoff, hf_now_monotonic_ns()))
 			handle(ch, HF_EV_KICK, "the network changed");
 		return;
@@ -1271,6 +1328,7 @@ void hf_channel_forget(struct hf_channel *ch)
 		hf_session_goodbye(ch->session, hf_cause_name(HF_CAUSE_AGENT_STOPPED));
 		drop_session(ch);
 	}
+	tell_enroll(ch, -ECANCELED, "the identity was reset");
 	ch->machine.enrolled = ch->machine.authorized = false;
 	hf_target_forget(ch->target);
 	handle(ch, HF_EV_RESET, "the identity was reset");

@@ -267,6 +267,11 @@ void hf_events_settled(struct hf_events *e, uint64_t ticket)
 	e->n_commits = kept;
 }
 
+bool hf_events_unsettled(const struct hf_events *e)
+{
+	return e->n_commits > 0;
+}
+
 /* Returns true if there may be more. */
 static bool read_ring(struct hf_events *e, enum hf_ring_id ring)
 {

@@ -50,6 +50,8 @@ void hf_events_kernel(struct hf_events *e, enum hf_sup_assist assist,
 		      int fds[static _HF_SUP_FD_MAX]);
 /* From the spool: everything up to ticket is settled. */
 void hf_events_settled(struct hf_events *e, uint64_t ticket);
+/* Something read waits for the spool before the rings may be committed. */
+bool hf_events_unsettled(const struct hf_events *e);
 
 const char *hf_events_assist(const struct hf_events *e); /* ebpf partial off */
 const char *hf_events_assist_reason(const struct hf_events *e);

@@ -207,6 +207,10 @@ static bool judge_kernel(const struct hf_evidence *e, struct hf_verdict *v)
 		if (e->firewall_drop)
 			say(v, HF_CAUSE_LOCAL_FIREWALL, HF_BY_KERNEL, true,
 			    "a firewall on this host drops our packets (%s)", reason);
+		else if (e->pmtu)
+			say(v, HF_CAUSE_PMTU_BLACKHOLE, HF_BY_KERNEL, true,
+			    "large packets vanish while small ones pass: %u bytes unacknowledged after %u retransmits",
+			    k->unacked, k->retransmits);
 		else
 			say(v, HF_CAUSE_BLACKHOLE, HF_BY_KERNEL, true,
 			    "our packets vanish: %u bytes unacknowledged after %u retransmits, no answer to the probe",

@@ -66,6 +66,7 @@ struct hf_evidence {
 	uint64_t last_heard_boot_ns; /* the last byte from the portal */
 
 	struct hf_kernel_fact kernel;
+	bool pmtu;             /* a racing dial found that large segments vanish */
 	bool firewall_drop;    /* a skb.drop of our socket named netfilter */
 	uint8_t *kernel_event; /* packed bus.Event, owned; NULL none */
 	size_t kernel_event_len;

@@ -608,6 +608,7 @@ bool hf_link_tcp(const struct hf_link *l, struct hf_link_tcp *ret)
 		return false;
 	*ret = (struct hf_link_tcp){
 		.unacked = ti.tcpi_unacked,
+		.sacked = ti.tcpi_sacked,
 		.retransmits = ti.tcpi_retransmits,
 		.rtt_us = ti.tcpi_rtt,
 		.snd_mss = ti.tcpi_snd_mss,

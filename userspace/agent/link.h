@@ -95,7 +95,7 @@ uint64_t hf_link_tls_done_ns(const struct hf_link *l);
 uint64_t hf_link_open_ns(const struct hf_link *l);
 /* TCP_INFO: unacknowledged segments, smoothed round trip. false when the kernel does not say. */
 struct hf_link_tcp {
-	uint32_t unacked, retransmits, rtt_us, snd_mss, last_ack_ms;
+	uint32_t unacked, sacked, retransmits, rtt_us, snd_mss, last_ack_ms;
 	uint64_t bytes_acked;
 };
 bool hf_link_tcp(const struct hf_link *l, struct hf_link_tcp *ret);

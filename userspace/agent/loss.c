@@ -244,6 +244,17 @@ void hf_loss_hint(struct hf_loss *l, const char *tls, const char *dns, const cha
 		hf_outage_set(&e->proxy, proxy);
 }
 
+void hf_loss_amend(struct hf_loss *l, enum hf_cause from, enum hf_cause to, const char *detail)
+{
+	if (!l->rec || !l->sealed || !hf_streq(l->rec->cause, hf_cause_name(from)))
+		return;
+	hf_notice("outage: %s is %s after all: %s", l->rec->cause, hf_cause_name(to), detail);
+	hf_outage_set(&l->rec->cause, hf_cause_name(to));
+	hf_outage_set(&l->rec->detail, detail);
+	hf_strlcpy(l->last_cause, l->rec->cause, sizeof(l->last_cause));
+	hf_outages_changed(l->store, l->rec);
+}
+
 void hf_loss_restored(struct hf_loss *l)
 {
 	if (!l->rec)

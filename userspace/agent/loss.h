@@ -47,6 +47,8 @@ uint64_t hf_loss_cookie(const struct hf_loss *l);
 void hf_loss_attempt(struct hf_loss *l, const Bus__Attempt *a);
 /* What the failed attempt adds to the evidence: tls, dns, proxy texts. "" or NULL none. */
 void hf_loss_hint(struct hf_loss *l, const char *tls, const char *dns, const char *proxy);
+/* What was found out later: an open record of cause `from` becomes one of cause `to`. */
+void hf_loss_amend(struct hf_loss *l, enum hf_cause from, enum hf_cause to, const char *detail);
 void hf_loss_restored(struct hf_loss *l);
 
 /*

@@ -27,6 +27,27 @@ char *hf_agent_config_text(void *userdata)
 	return (char *)buf.data;
 }
 
+/* The same without the explanations: this one travels. */
+char *hf_agent_effective_config(void *userdata)
+{
+	char *text = hf_agent_config_text(userdata), *to = text;
+
+	for (const char *line = text; line && *line;) {
+		const char *end = strchrnul(line, '\n');
+		size_t len = (size_t)(end - line) + (*end == '\n');
+		const char *first = line + strspn(line, " \t");
+
+		if (*first != '#' && *first != '\n') {
+			memmove(to, line, len);
+			to += len;
+		}
+		line += len;
+	}
+	if (to)
+		*to = 0;
+	return text;
+}
+
 static void answer_status(struct hf_agent *a, struct hf_bus_call *call)
 {
 	Bus__Response m = BUS__RESPONSE__INIT;

@@ -150,8 +150,9 @@ static int fill_description(struct report *r, const struct hf_self *self)
 	return 0;
 }
 
-static void fill_config(struct report *r, const struct hf_self *self)
+static void fill_config(struct report *r, struct hf_self *self)
 {
+	self->config_sent = true;
 	r->yaml = self->effective_config ? self->effective_config(self->userdata) : NULL;
 	if (!r->yaml)
 		return;
@@ -170,15 +171,20 @@ static void fill_config(struct report *r, const struct hf_self *self)
 	r->config.config_map = &r->config_map;
 }
 
-/* Points m at a full report; report_done() afterwards, also on failure. */
-static int add_full_state(Opamp__AgentToServer *m, struct report *r, const struct hf_self *self)
+/*
+ * Points m at a full report; report_done() afterwards, also on failure. with_config false leaves out
+ * the configuration: a server that lacks it sees a gap in our sequence numbers and asks for all.
+ */
+static int add_full_state(Opamp__AgentToServer *m, struct report *r, struct hf_self *self,
+			  bool with_config)
 {
 	int e = fill_description(r, self);
 
 	if (e < 0)
 		return e;
 	fill_health(r, self);
-	fill_config(r, self);
+	if (with_config)
+		fill_config(r, self);
 	opamp__custom_capabilities__init(&r->custom);
 	r->custom.capabilities = (char **)our_capabilities;
 	r->custom.n_capabilities = HF_ARRAY_SIZE(our_capabilities);
@@ -241,7 +247,7 @@ int hf_session_first_message(const struct hf_hello *h, struct hf_buf *ret)
 		request.opamp = &opamp;
 		m.connection_settings_request = &request;
 	}
-	r = add_full_state(&m, &report, self);
+	r = add_full_state(&m, &report, self, !self->config_sent);
 	if (r >= 0)
 		m.custom_message = hf_opamp_custom_new(HF_CAP_SESSION, HF_MSG_HELLO, &hello.base);
 	if (r >= 0 && !m.custom_message)
@@ -322,15 +328,18 @@ static int transmit(struct hf_session *s, Opamp__AgentToServer *m)
 	if (s->over)
 		return -EPIPE;
 	if (s->full_state_wanted || s->status_changed)
-		r = add_full_state(m, &report, s->self);
+		r = add_full_state(m, &report, s->self,
+				   s->full_state_wanted || !s->self->config_sent);
 	if (r >= 0)
 		r = encode(m, s->self, &buf);
 	if (r >= 0) {
 		r = hf_link_send(s->link, buf.data, buf.len);
-		if (r < 0)
+		if (r < 0) {
 			s->self->sequence_num--; /* it never left */
-		else
+			s->self->config_sent = s->self->config_sent && !report.yaml;
+		} else {
 			s->full_state_wanted = s->status_changed = false;
+		}
 	}
 	if (r == -ENOBUFS)
 		s->queue_was_full = true;

@@ -36,6 +36,7 @@ struct hf_self {
 	const char *last_error;                    /* "" healthy */
 	uint64_t sequence_num;                     /* of the last AgentToServer of this process */
 	char *(*effective_config)(void *userdata); /* malloc'ed YAML without secrets; NULL none */
+	bool config_sent; /* since it changed: the largest part is not repeated with each dial */
 	void *userdata;
 };
 
