@@ -2,14 +2,18 @@
 """The portal's side of the channel: admission, enrolment, registration, presence, telemetry."""
 
 import concurrent.futures
+import datetime
 import errno
 import os
 import signal
 import socket
 import time
 
-from harness import InstanceTest, main, wait_for
-from rawclient import Closed, Endpoint, Identity, Refused, WebSocket, first, message, parse, SESSION
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.oid import NameOID
+from harness import InstanceTest, main, run, wait_for
+from rawclient import Closed, Endpoint, Identity, Refused, WebSocket, first, message, parse
 
 
 class PortalChannel(InstanceTest):
@@ -156,8 +160,6 @@ class PortalChannel(InstanceTest):
         self.assertEqual(self.i.endpoints(), [])
 
     def test_the_certificate_carries_the_portals_identity_not_the_requests(self):
-        from cryptography import x509
-
         ep = Endpoint(self.i)
         answer = ep.open(token=self.token(), csr=ep.identity.csr(common_name="00000000-0000-0000-0000-000000000000"))
         ep.take_offer(answer)
@@ -171,29 +173,35 @@ class PortalChannel(InstanceTest):
         self.assertEqual(self.closed(ep), (1008, "environment_mismatch"))
         self.assertEqual(self.i.endpoints(), [])
 
-    def test_a_certificate_of_another_ca_is_refused(self):
-        import datetime
-
-        from cryptography import x509
-        from cryptography.hazmat.primitives import hashes, serialization
-        from cryptography.x509.oid import NameOID
-
-        ep = Endpoint(self.i).online(self.token())
+    def forge(self, ep, issuer=None, key=None, start=-1, end=1):
+        """A certificate for ep's id; by itself, or by an authority's name and key."""
+        identity = Identity()
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, ep.id)])
         now = datetime.datetime.utcnow()
-        forged = Identity()
-        forged.certificate = (
+        identity.certificate = (
             x509.CertificateBuilder()
             .subject_name(name)
-            .issuer_name(name)
-            .public_key(forged.key.public_key())
+            .issuer_name(issuer or name)
+            .public_key(identity.key.public_key())
             .serial_number(1)
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
-            .sign(forged.key, hashes.SHA256())
+            .not_valid_before(now + datetime.timedelta(days=start))
+            .not_valid_after(now + datetime.timedelta(days=end))
+            .sign(key or identity.key, hashes.SHA256())
             .public_bytes(serialization.Encoding.PEM)
         )
-        self.refused("cert_untrusted", 403, identity=forged)
+        return identity
+
+    def test_a_certificate_of_another_ca_is_refused(self):
+        ep = Endpoint(self.i).online(self.token())
+        self.refused("cert_untrusted", 403, identity=self.forge(ep))
+
+    def test_an_expired_certificate_and_one_of_the_future_are_told_apart(self):
+        ep = Endpoint(self.i).online(self.token())
+        ca = x509.load_pem_x509_certificate(self.i.path("portal", "client-ca.pem").read_bytes())
+        key = serialization.load_pem_private_key(self.i.path("portal", "client-ca.key").read_bytes(), None)
+        self.refused("cert_expired", 403, identity=self.forge(ep, ca.subject, key, -100, -10))
+        self.refused("cert_not_yet_valid", 403, identity=self.forge(ep, ca.subject, key, 10, 100))
+        WebSocket(self.i, identity=self.forge(ep, ca.subject, key)).close()
 
     # ---- registration
 
@@ -393,6 +401,40 @@ class PortalChannel(InstanceTest):
         self.assertEqual((s["status"], s["reason"]), ("reconnecting", "portal_restarted"))
         ep.open()
         self.assertEqual(self.status(ep)["status"], "online")
+
+
+class DiskFull(InstanceTest):
+    def test_nothing_is_acknowledged_on_a_full_disk_and_all_of_it_later(self):
+        self.prepare()
+        portal = self.i.path("portal")
+        kept = {p.name: p.read_bytes() for p in portal.iterdir()}
+        run("mount", "-t", "tmpfs", "-o", f"size=8m,mode=0711,uid={portal.stat().st_uid},gid={portal.stat().st_gid}", "tmpfs", str(portal))
+        self.addCleanup(run, "umount", "-l", str(portal))
+        for name, data in kept.items():
+            portal.joinpath(name).write_bytes(data)
+        self.i.start_portal()
+        ep = Endpoint(self.i).online(self.i.create_token()["token"])
+        filler = portal.joinpath("filler")
+        with filler.open("wb") as f, self.assertRaises(OSError):
+            while True:
+                f.write(b"x" * 65536)
+                f.flush()
+        events = [(time.time_ns() + n, "proc.exit", n + 1) for n in range(2000)]
+        ep.batch(1, 1, events)
+        answer = ep.receive()
+        while not answer.get(2):
+            answer = ep.receive()
+        error = parse(first(answer, 2))
+        self.assertEqual(first(error, 1), 2)  # Unavailable
+        self.assertGreater(first(parse(first(error, 3)), 1), 0)  # retry after
+        self.assertEqual(self.i.request("GET", "/readyz", token=None)[0], 503)
+        self.assertEqual(self.i.request("POST", "/api/v1/tokens", {})[0], 507)
+        self.assertEqual(first(ep.heartbeat(), 1), ep.epoch)  # presence needs no disk
+        filler.unlink()
+        ep.batch(1, 1, events)
+        self.assertEqual(first(ep.wait_custom("ack"), 2), 2000)
+        self.assertEqual(self.i.request("GET", "/readyz", token=None)[0], 200)
+        self.assertEqual(len(self.i.api("GET", "/events?limit=1000")["items"]), 1000)
 
 
 class OfflineTime(InstanceTest):

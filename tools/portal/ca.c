@@ -357,8 +357,8 @@ static int make_server(int dirfd, X509 *ca, EVP_PKEY *ca_key, const char *const 
 	return r < 0 ? r : write_cert(dirfd, "server.pem", cert, err);
 }
 
-int hf_ca_prepare(int dirfd, const char *const *names, size_t n_names, uint64_t unix_ns,
-		  struct hf_err *err)
+int hf_ca_prepare(int dirfd, const char *const *names, size_t n_names, bool with_client_ca,
+		  uint64_t unix_ns, struct hf_err *err)
 {
 	_cleanup_(X509_freep) X509 *ca = NULL, *client_ca = NULL;
 	_cleanup_(EVP_PKEY_freep) EVP_PKEY *ca_key = NULL, *client_key = NULL;
@@ -370,8 +370,9 @@ int hf_ca_prepare(int dirfd, const char *const *names, size_t n_names, uint64_t 
 	r = prepare_ca(dirfd, "ca.pem", "ca.key", "Holdfast portal CA", unix_ns, &ca, &ca_key, err);
 	if (r < 0)
 		return hf_err_wrap(err, "portal CA");
-	r = prepare_ca(dirfd, "client-ca.pem", "client-ca.key", "Holdfast endpoint CA", unix_ns,
-		       &client_ca, &client_key, err);
+	if (with_client_ca)
+		r = prepare_ca(dirfd, "client-ca.pem", "client-ca.key", "Holdfast endpoint CA",
+			       unix_ns, &client_ca, &client_key, err);
 	if (r < 0)
 		return hf_err_wrap(err, "endpoint CA");
 	if (server_usable(dirfd, ca, names, n_names, unix_ns))
@@ -380,19 +381,38 @@ int hf_ca_prepare(int dirfd, const char *const *names, size_t n_names, uint64_t 
 	return r < 0 ? r : 1;
 }
 
-int hf_ca_open(int dirfd, struct hf_ca **ret, struct hf_err *err)
+/* The certificate alone: a bundle's key goes to nobody. */
+static int encode_pem(struct hf_ca *ca)
+{
+	_cleanup_(BIO_free_allp) BIO *bio = BIO_new(BIO_s_mem());
+	char *data;
+	long len;
+
+	if (!bio || PEM_write_bio_X509(bio, ca->cert) != 1)
+		return -EIO;
+	len = BIO_get_mem_data(bio, &data);
+	ca->pem = strndup(data, (size_t)len);
+	ca->pem_len = (size_t)len;
+	return ca->pem ? 0 : -ENOMEM;
+}
+
+int hf_ca_open(int dirfd, const char *bundle, struct hf_ca **ret, struct hf_err *err)
 {
 	_cleanup_(hf_ca_freep) struct hf_ca *ca = calloc(1, sizeof(*ca));
 	int r;
 
 	if (!ca)
 		return hf_err_set(err, -ENOMEM, "out of memory");
-	r = read_pair(dirfd, "client-ca.pem", "client-ca.key", &ca->cert, &ca->key, err);
+	r = read_pair(dirfd, bundle ? bundle : "client-ca.pem", bundle ? bundle : "client-ca.key",
+		      &ca->cert, &ca->key, err);
 	if (r < 0)
 		return hf_err_wrap(err, "endpoint CA");
-	r = read_file(dirfd, "client-ca.pem", &ca->pem, &ca->pem_len, err);
+	if (X509_check_ca(ca->cert) != 1)
+		return hf_err_set(err, -EKEYREJECTED,
+				  "endpoint CA: the certificate may not sign others");
+	r = encode_pem(ca);
 	if (r < 0)
-		return r;
+		return ssl_error(err, r, "endpoint CA");
 	*ret = TAKE_PTR(ca);
 	return 0;
 }

@@ -11,6 +11,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,13 +28,14 @@ struct hf_ca;
 
 /*
  * Makes what is missing below dirfd, renews server.pem when less than a third of its life is left
- * at unix_ns or names differ. names: DNS names and IP literals. Returns 1 if server.pem is new.
+ * at unix_ns or names differ. names: DNS names and IP literals. with_client_ca false: somebody else's
+ * is configured. Returns 1 if server.pem is new.
  */
-int hf_ca_prepare(int dirfd, const char *const *names, size_t n_names, uint64_t unix_ns,
-		  struct hf_err *err);
+int hf_ca_prepare(int dirfd, const char *const *names, size_t n_names, bool with_client_ca,
+		  uint64_t unix_ns, struct hf_err *err);
 
-/* Loads the client CA. */
-int hf_ca_open(int dirfd, struct hf_ca **ret, struct hf_err *err);
+/* Loads the client CA: from bundle (certificate and key in one PEM), or NULL: the one made here. */
+int hf_ca_open(int dirfd, const char *bundle, struct hf_ca **ret, struct hf_err *err);
 struct hf_ca *hf_ca_free(struct hf_ca *ca);
 HF_DEFINE_CLEANUP(struct hf_ca *, hf_ca_free);
 

@@ -41,11 +41,12 @@
 #include "userspace/net/http.h"
 #include "userspace/net/tls_stream.h"
 
-#define EXIT_PERMANENT   100
-#define EXIT_TEMPORARY   111
-#define STOP_DEADLINE_MS 5000u /* for close frames to be answered */
-#define NOFILE_SPARE     256u  /* database, listening sockets, files */
-#define NAMES_MAX        16u
+#define EXIT_PERMANENT       100
+#define EXIT_TEMPORARY       111
+#define STOP_DEADLINE_MS     5000u /* for close frames to be answered */
+#define NOFILE_SPARE         256u  /* database, listening sockets, files */
+#define NAMES_MAX            16u
+#define CERTIFICATE_CHECK_US (24 * 3600 * UINT64_C(1000000))
 
 /* ---- parts ---------------------------------------------------------------------------------- */
 
@@ -107,28 +108,82 @@ static void exit_database(struct hf_portal *p)
 	p->store = hf_store_close(p->store);
 }
 
-static int init_certificates(struct hf_portal *p, struct hf_err *err)
+/* The endpoints' authority, when somebody else's is configured; NULL: ours. */
+static const char *client_ca_bundle(const struct hf_portal *p)
 {
-	struct hf_tls_server_options o = {.client_ca_file = "client-ca.pem"};
+	return p->config.tls.ca_file[0] ? p->config.tls.ca_file : NULL;
+}
+
+static int make_tls(struct hf_portal *p, struct hf_tls_context **ret, struct hf_err *err)
+{
+	const char *bundle = client_ca_bundle(p);
+	const struct hf_tls_server_options o = {
+		.client_ca_file = bundle ? bundle : "client-ca.pem",
+		.cert_file = p->config.tls.cert_file[0] ? p->config.tls.cert_file : "server.pem",
+		.key_file = p->config.tls.key_file[0] ? p->config.tls.key_file : "server.key",
+	};
+
+	return hf_tls_server_context_new(&o, ret, err);
+}
+
+static int prepare_certificates(struct hf_portal *p, struct hf_err *err)
+{
 	struct names names;
 	int r;
 
 	collect_names(p, &names);
-	r = hf_ca_prepare(p->state_fd, names.list, names.n, hf_now_realtime_ns(), err);
+	r = hf_ca_prepare(p->state_fd, names.list, names.n, !client_ca_bundle(p),
+			  hf_now_realtime_ns(), err);
 	if (r > 0)
 		hf_notice("Made a server certificate for %zu names, first '%s'", names.n,
 			  names.list[0]);
+	return r;
+}
+
+/* Renews the server certificate of a portal that runs for a year. */
+static int on_certificate_check(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct hf_portal *p = userdata;
+	struct hf_tls_context *fresh = NULL;
+	struct hf_err err = {};
+	int r = prepare_certificates(p, &err);
+
+	(void)sd_event_source_set_time(source, usec + CERTIFICATE_CHECK_US);
+	(void)sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+	if (r > 0)
+		r = make_tls(p, &fresh, &err);
+	if (r < 0) {
+		hf_error("Renew the server certificate: %s", err.msg);
+		return 0;
+	}
+	if (r == 0 && fresh && p->n_old_tls < HF_ARRAY_SIZE(p->old_tls)) {
+		/* Its streams still need the old one. */
+		p->old_tls[p->n_old_tls++] = p->tls;
+		p->tls = fresh;
+	}
+	return 0;
+}
+
+static int init_certificates(struct hf_portal *p, struct hf_err *err)
+{
+	int r = prepare_certificates(p, err);
+
 	if (r >= 0)
-		r = hf_ca_open(p->state_fd, &p->ca, err);
+		r = hf_ca_open(p->state_fd, client_ca_bundle(p), &p->ca, err);
+	if (r == 0)
+		r = make_tls(p, &p->tls, err);
 	if (r < 0)
 		return r;
-	o.cert_file = p->config.tls.cert_file[0] ? p->config.tls.cert_file : "server.pem";
-	o.key_file = p->config.tls.key_file[0] ? p->config.tls.key_file : "server.key";
-	return hf_tls_server_context_new(&o, &p->tls, err);
+	r = sd_event_add_time_relative(p->event, &p->certificate_check, CLOCK_MONOTONIC,
+				       CERTIFICATE_CHECK_US, 1000000, on_certificate_check, p);
+	return r < 0 ? hf_err_set(err, r, "timer: %s", strerror(-r)) : 0;
 }
 
 static void exit_certificates(struct hf_portal *p)
 {
+	p->certificate_check = sd_event_source_disable_unref(p->certificate_check);
+	while (p->n_old_tls > 0)
+		(void)hf_tls_context_free(p->old_tls[--p->n_old_tls]);
 	p->tls = hf_tls_context_free(p->tls);
 	p->ca = hf_ca_free(p->ca);
 }

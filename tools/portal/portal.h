@@ -6,6 +6,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/log.h"
@@ -52,6 +53,10 @@ struct hf_portal {
 	struct hf_registry *registry;
 	struct hf_ca *ca;
 	struct hf_tls_context *tls;
+	/* Replaced ones whose streams may still live; each lasted the better part of a year. */
+	struct hf_tls_context *old_tls[8];
+	size_t n_old_tls;
+	sd_event_source *certificate_check;
 	struct hf_auth *auth;
 	struct hf_hub *hub;
 	struct hf_fleet *fleet;

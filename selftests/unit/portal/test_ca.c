@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/random.h"
+#include "base/str.h"
 #include "tools/portal/ca.h"
 
 #define NOW (UINT64_C(1800000000) * HF_NS_PER_S)
@@ -40,8 +41,8 @@ static void the_first_run_makes_everything_and_the_second_nothing(void **state)
 	struct stat st;
 	X509 *ca, *server;
 
-	assert_int_equal(hf_ca_prepare(d->fd, names, 3, NOW, &err), 1);
-	assert_int_equal(hf_ca_prepare(d->fd, names, 3, NOW, &err), 0);
+	assert_int_equal(hf_ca_prepare(d->fd, names, 3, true, NOW, &err), 1);
+	assert_int_equal(hf_ca_prepare(d->fd, names, 3, true, NOW, &err), 0);
 	for (size_t i = 0; i < HF_ARRAY_SIZE(keys); i++) {
 		assert_int_equal(fstatat(d->fd, keys[i], &st, 0), 0);
 		assert_int_equal(st.st_mode & 0777, 0600);
@@ -66,11 +67,11 @@ static void the_server_certificate_follows_names_and_time_the_ca_stays(void **st
 	_cleanup_free_ char *ca = NULL, *ca_after = NULL;
 	size_t len;
 
-	assert_int_equal(hf_ca_prepare(d->fd, names, 3, NOW, NULL), 1);
+	assert_int_equal(hf_ca_prepare(d->fd, names, 3, true, NOW, NULL), 1);
 	assert_ok(hf_read_file(d->fd, "ca.pem", 65536, &ca, &len));
-	assert_int_equal(hf_ca_prepare(d->fd, more, 2, NOW, NULL), 1);
-	assert_int_equal(hf_ca_prepare(d->fd, more, 2, NOW + 200 * DAY, NULL), 0);
-	assert_int_equal(hf_ca_prepare(d->fd, more, 2, NOW + 300 * DAY, NULL), 1);
+	assert_int_equal(hf_ca_prepare(d->fd, more, 2, true, NOW, NULL), 1);
+	assert_int_equal(hf_ca_prepare(d->fd, more, 2, true, NOW + 200 * DAY, NULL), 0);
+	assert_int_equal(hf_ca_prepare(d->fd, more, 2, true, NOW + 300 * DAY, NULL), 1);
 	assert_ok(hf_read_file(d->fd, "ca.pem", 65536, &ca_after, &len));
 	assert_string_equal(ca, ca_after);
 }
@@ -81,13 +82,45 @@ static void a_kill_between_key_and_certificate_is_mended(void **state)
 	struct hf_err err = {};
 
 	hf_test_write(d, "server.key", "half");
-	assert_int_equal(hf_ca_prepare(d->fd, names, 3, NOW, &err), 1);
+	assert_int_equal(hf_ca_prepare(d->fd, names, 3, true, NOW, &err), 1);
 	assert_int_equal(unlinkat(d->fd, "client-ca.pem", 0), 0);
-	assert_int_equal(hf_ca_prepare(d->fd, names, 3, NOW, &err), 0);
+	assert_int_equal(hf_ca_prepare(d->fd, names, 3, true, NOW, &err), 0);
 	/* A damaged CA is not replaced behind everybody's back. */
 	hf_test_write(d, "ca.pem", "garbage");
-	assert_true(hf_ca_prepare(d->fd, names, 3, NOW, &err) < 0);
+	assert_true(hf_ca_prepare(d->fd, names, 3, true, NOW, &err) < 0);
 	assert_non_null(strstr(err.msg, "portal CA"));
+}
+
+static void another_authority_may_sign_endpoints_and_keeps_its_key(void **state)
+{
+	struct hf_test_dir *d = *state;
+	_cleanup_(hf_ca_freep) struct hf_ca *ca = NULL;
+	_cleanup_free_ char *cert = NULL, *key = NULL, *leaf = NULL, *leaf_key = NULL;
+	_cleanup_(hf_buf_done) struct hf_buf bundle = {};
+	struct hf_err err = {};
+	const char *pem;
+	size_t len;
+
+	assert_ok(hf_ca_prepare(d->fd, names, 3, true, NOW, NULL));
+	assert_ok(hf_read_file(d->fd, "client-ca.pem", 65536, &cert, &len));
+	assert_ok(hf_read_file(d->fd, "client-ca.key", 65536, &key, &len));
+	assert_ok(hf_buf_appendf(&bundle, "%s%s", key, cert));
+	hf_test_write(d, "corporate.pem", (const char *)bundle.data);
+	assert_ok(hf_ca_open(d->fd, "corporate.pem", &ca, &err));
+	pem = hf_ca_pem(ca, &len);
+	assert_string_equal(pem, cert);
+	ca = hf_ca_free(ca);
+	/* A leaf is no authority. */
+	assert_ok(hf_read_file(d->fd, "server.pem", 65536, &leaf, &len));
+	assert_ok(hf_read_file(d->fd, "server.key", 65536, &leaf_key, &len));
+	bundle.len = 0;
+	assert_ok(hf_buf_appendf(&bundle, "%s%s", leaf_key, leaf));
+	hf_test_write(d, "corporate.pem", (const char *)bundle.data);
+	assert_err(hf_ca_open(d->fd, "corporate.pem", &ca, &err), -EKEYREJECTED);
+	/* Where one is configured, none is made. */
+	assert_int_equal(unlinkat(d->fd, "client-ca.pem", 0), 0);
+	assert_ok(hf_ca_prepare(d->fd, names, 3, false, NOW, NULL));
+	assert_int_equal(faccessat(d->fd, "client-ca.pem", F_OK, 0), -1);
 }
 
 static void names_that_are_none_are_refused(void **state)
@@ -95,9 +128,9 @@ static void names_that_are_none_are_refused(void **state)
 	static const char *const evil[] = {"a,IP:1.2.3.4"}, *const empty[] = {""};
 	struct hf_test_dir *d = *state;
 
-	assert_err(hf_ca_prepare(d->fd, names, 0, NOW, NULL), -EINVAL);
-	assert_err(hf_ca_prepare(d->fd, evil, 1, NOW, NULL), -EINVAL);
-	assert_err(hf_ca_prepare(d->fd, empty, 1, NOW, NULL), -EINVAL);
+	assert_err(hf_ca_prepare(d->fd, names, 0, true, NOW, NULL), -EINVAL);
+	assert_err(hf_ca_prepare(d->fd, evil, 1, true, NOW, NULL), -EINVAL);
+	assert_err(hf_ca_prepare(d->fd, empty, 1, true, NOW, NULL), -EINVAL);
 }
 
 static size_t make_csr(EVP_PKEY *key, EVP_PKEY *signer, char *dst, size_t size)
@@ -136,8 +169,8 @@ static void a_request_becomes_a_certificate_for_the_id_we_say(void **state)
 	BIO *bio;
 	int n;
 
-	assert_ok(hf_ca_prepare(d->fd, names, 3, NOW, NULL));
-	assert_ok(hf_ca_open(d->fd, &ca, NULL));
+	assert_ok(hf_ca_prepare(d->fd, names, 3, true, NOW, NULL));
+	assert_ok(hf_ca_open(d->fd, NULL, &ca, NULL));
 	len = make_csr(key, key, csr_pem, sizeof(csr_pem));
 	assert_ok(hf_csr_parse(csr_pem, len, &csr, hash, NULL));
 	hf_uuid_v7(id);
@@ -205,6 +238,7 @@ int main(void)
 		WITH_DIR(the_first_run_makes_everything_and_the_second_nothing),
 		WITH_DIR(the_server_certificate_follows_names_and_time_the_ca_stays),
 		WITH_DIR(a_kill_between_key_and_certificate_is_mended),
+		WITH_DIR(another_authority_may_sign_endpoints_and_keeps_its_key),
 		WITH_DIR(names_that_are_none_are_refused),
 		WITH_DIR(a_request_becomes_a_certificate_for_the_id_we_say),
 		cmocka_unit_test(requests_with_other_keys_or_signatures_are_refused),
