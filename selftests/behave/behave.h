@@ -38,7 +38,7 @@ struct endpoint {
 
 /* Loopback of the family, port in host order. */
 struct endpoint loopback(int family, uint16_t port);
-/* AF_INET unless arg is "6". */
+/* AF_INET unless arg is "6", or "mapped" for 127.0.0.1 by IPv6 sockets from then on. */
 int family_of(const char *arg);
 int tcp_socket(int family);
 /* Listens on a free port and says which. */
@@ -58,6 +58,7 @@ int behave_abandoned(int argc, char **argv);
 int behave_reset_by_peer(int argc, char **argv);
 int behave_close_unread(int argc, char **argv);
 int behave_orderly(int argc, char **argv);
+int behave_orderly_wait(int argc, char **argv);
 int behave_user_timeout(int argc, char **argv);
 int behave_rto(int argc, char **argv);
 int behave_keepalive(int argc, char **argv);

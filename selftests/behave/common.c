@@ -24,9 +24,13 @@ void check(bool ok, const char *what)
 	exit(99);
 }
 
+/* IPv4 through an IPv6 socket. */
+static bool mapped;
+
 int family_of(const char *arg)
 {
-	return arg && strcmp(arg, "6") == 0 ? AF_INET6 : AF_INET;
+	mapped = arg && strcmp(arg, "mapped") == 0;
+	return mapped || (arg && strcmp(arg, "6") == 0) ? AF_INET6 : AF_INET;
 }
 
 struct endpoint loopback(int family, uint16_t port)
@@ -38,6 +42,9 @@ struct endpoint loopback(int family, uint16_t port)
 
 		a->sin6_family = AF_INET6;
 		a->sin6_addr = in6addr_loopback;
+		if (mapped)
+			check(inet_pton(AF_INET6, "::ffff:127.0.0.1", &a->sin6_addr) == 1,
+			      "address");
 		a->sin6_port = htons(port);
 		e.len = sizeof(*a);
 	} else {

@@ -127,17 +127,32 @@ int behave_close_unread(int argc, char **argv)
 }
 
 /* FIN both ways: the server first. */
-int behave_orderly(int argc, char **argv)
+static int close_orderly(const char *arg, bool wait)
 {
-	struct pair p = connected(argc > 1 ? argv[1] : NULL);
+	struct pair p = connected(arg);
 	char c;
 
+	if (wait) {
+		fact("ready", 1);
+		check(read(STDIN_FILENO, &c, 1) == 1, "go");
+	}
 	check(shutdown(p.server, SHUT_WR) == 0, "shutdown");
 	check(read(p.client, &c, 1) == 0, "end of file");
 	(void)close(p.client);
 	check(read(p.server, &c, 1) == 0, "end of file");
 	(void)close(p.server);
 	return 0;
+}
+
+int behave_orderly(int argc, char **argv)
+{
+	return close_orderly(argc > 1 ? argv[1] : NULL, false);
+}
+
+/* Waits for a line on stdin once it is connected, so that a socket of it can be watched. */
+int behave_orderly_wait(int argc, char **argv)
+{
+	return close_orderly(argc > 1 ? argv[1] : NULL, true);
 }
 
 int behave_user_timeout(int argc, char **argv)

@@ -12,6 +12,7 @@ const struct behaviour behaviours[] = {
 	{"reset_by_peer", behave_reset_by_peer},
 	{"close_unread", behave_close_unread},
 	{"orderly", behave_orderly},
+	{"orderly_wait", behave_orderly_wait},
 	{"user_timeout", behave_user_timeout},
 	{"rto", behave_rto},
 	{"keepalive", behave_keepalive},

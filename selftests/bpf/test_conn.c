@@ -134,6 +134,26 @@ static void a_reset_over_ipv6_is_seen_on_both_sides(void **state)
 	check_reset(*state, "6");
 }
 
+static void ipv4_by_an_ipv6_socket_is_ipv4(void **state)
+{
+	struct kt *t = *state;
+	const struct hf_conn_event *e;
+	struct kt_behaviour r;
+	char peer[64];
+
+	kt_require(t, "tcp.reset_received");
+	kt_run(&r, "reset_by_peer", "mapped");
+	kt_collect(t, 2);
+	e = kt_conn(t, HF_EVENT_CONN_RESET_RECEIVED, (uint16_t)kt_fact(&r, "client_port"));
+	assert_int_equal(e->conn.family, AF_INET);
+	(void)snprintf(peer, sizeof(peer), "127.0.0.1:%u", (unsigned)kt_fact(&r, "port"));
+	assert_string_equal(kt_decode(t, (const union hf_event_any *)e)->peer, peer);
+	e = kt_conn(t, HF_EVENT_CONN_RESET_SENT, (uint16_t)kt_fact(&r, "port"));
+	assert_int_equal(e->conn.family, AF_INET);
+	assert_string_equal(kt_decode(t, (const union hf_event_any *)e)->local, peer);
+	kt_assert_nothing_lost(t);
+}
+
 static void closing_with_unread_data_names_the_bytes(void **state)
 {
 	struct kt *t = *state;
@@ -239,6 +259,7 @@ int main(int argc, char **argv)
 		CONN(a_connect_given_up_by_its_owner_is_a_failure_without_error),
 		CONN(a_reset_is_seen_on_both_sides),
 		CONN(a_reset_over_ipv6_is_seen_on_both_sides),
+		CONN(ipv4_by_an_ipv6_socket_is_ipv4),
 		CONN(closing_with_unread_data_names_the_bytes),
 		CONN(an_orderly_close_says_who_was_first),
 		CONN(a_user_timeout_is_told_apart),
