@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A sample. */
+#include "watchdog/bus.h"
+
 #include <nng/nng.h>
 #include <systemd/sd-event.h>
 

@@ -1,3 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A sample. */
+#include "userspace/agent/session.h"
+
 #include <sqlite3.h>

@@ -1,3 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A sample. */
+#include "watchdog/spawn.h"
+
 #include <nng/nng.h>
