@@ -9,7 +9,7 @@
  * I3. Every transition passes through input(), which does the actions, arms the timer, saves the
  *     record and logs.
  */
-#include "watchdog/component_private.h"
+#include "watchdog/component_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>

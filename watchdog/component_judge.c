@@ -3,7 +3,7 @@
  * Judging a component that runs: hangs (hang.h) and limits (limit.h). Both end in an input of the
  * state machine; what was seen is kept before the process is ended.
  */
-#include "watchdog/component_private.h"
+#include "watchdog/component_internal.h"
 
 #include <inttypes.h>
 

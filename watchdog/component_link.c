@@ -2,7 +2,7 @@
 /*
  * What a component says and is told on supervise.sock, and what the bus shows of it.
  */
-#include "watchdog/component_private.h"
+#include "watchdog/component_internal.h"
 
 #include <errno.h>
 #include <unistd.h>

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The pins: where they are, that the file system is there, which are of another schema and go. Only
+ * below <root>/<instance>; whatever else is in a bpffs is somebody else's.
+ */
 #include "kernel_pins.h"
 
 #include <dirent.h>

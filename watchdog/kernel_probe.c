@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the running kernel allows, found out by asking it (BTF) or by trying (a throw-away program),
+ * never by its version: distributions port features back.
+ */
 #include "kernel_probe.h"
 
 #include <errno.h>

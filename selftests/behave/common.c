@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* What the behaviours share: sockets on loopback, packets made to vanish, facts told to the test. */
 #include "behave.h"
 
 #include <arpa/inet.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The behaviours by hand: `behave NAME` makes exactly one thing happen. */
 #include "behave.h"
 
 #include <string.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The list of behaviours, and running one by its name. */
 #include "behave.h"
 
 #include <stdio.h>

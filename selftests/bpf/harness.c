@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* A BPF test's own namespace, its loaded programs, and the events it waits for with a deadline. */
 #include "harness.h"
 
 #include <dirent.h>

@@ -49,10 +49,10 @@ READERS = [
     # The kernel ABI: records are written by bpf/ and decoded in one place; what maps hold (the
     # verdict of a death) the watchdog reads as well.
     ("include/holdfast/kernel_policy.h",
-     ["bpf/*", "include/holdfast/kernel_*.h", "userspace/agent/ring.[ch]", "userspace/agent/kernel_decode.[ch]",
+     ["bpf/*", "include/holdfast/kernel_*.h", "userspace/agent/ring.[ch]", "userspace/agent/kernel_*.[ch]",
       "watchdog/*", "selftests/*"]),
-    ("include/holdfast/kernel_*.h",
-     ["bpf/*", "include/holdfast/kernel_*.h", "userspace/agent/ring.[ch]", "userspace/agent/kernel_decode.[ch]",
+    ("include/holdfast/kernel_event.h",
+     ["bpf/*", "include/holdfast/kernel_*.h", "userspace/agent/ring.[ch]", "userspace/agent/kernel_*.[ch]",
       "watchdog/kernel_*.[ch]", "selftests/*"]),
     ("gen/*.skel.h", ["watchdog/kernel_load.c", "selftests/*"]),
     # The watchdog's state machines have structs of their own; only the bus speaks protobuf.

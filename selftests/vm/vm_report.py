@@ -1,4 +1,4 @@
-# SPDX-License-Identifier: GPL-2.0-only
+# SPDX-License-Identifier: Apache-2.0
 """What vm-matrix and systemd/vm-systemd share: where the cache is, kernels, a machine's report."""
 import os
 import shutil

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The watchdog's text about the kernel, as the agent reads it. */
 #include "../test_util.h"
 
 #include <sys/mman.h>

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The spool in order and in trouble: what was settled comes out once, or is inside a counted gap. */
+/*
+ * The spool in order and in trouble: what was settled comes out once, or is inside a counted gap. It
+ * is one file because every case is judged by the same record of what was appended and seen.
+ */
 #include "selftests/unit/agent/spool_util.h"
 
 #include <dirent.h>

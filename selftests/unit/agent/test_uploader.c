@@ -126,12 +126,12 @@ static void kick_when_readable(void *userdata)
 	hf_uploader_kick(up);
 }
 
-static void begin(void **state)
+static void begin(void **fixture)
 {
 	static const struct hf_spool_callbacks cb = {on_settled, kick_when_readable, on_disk};
 	static const struct hf_uploader_callbacks up_cb = {on_send};
 
-	spool_init(&t, state);
+	spool_init(&t, fixture);
 	t.config.segment_bytes = 256 << 10; /* records of these tests fit one: no loads */
 	t.config.max_bytes = 8 << 20;
 	memset(&portal, 0, sizeof(portal));

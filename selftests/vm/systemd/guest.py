@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-# SPDX-License-Identifier: GPL-2.0-only
+# SPDX-License-Identifier: Apache-2.0
 """Runs inside a systemd machine: installs the packages as an administrator would and checks facts.
 
     guest.py                    the checks of this boot; the phase is in /var/lib/vm-phase
