@@ -10,7 +10,7 @@ _holdfast()
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		w=${COMP_WORDS[i]}
 		case $w in
-		--dir | --portal | --token | --ca | --kind | --pid | --unit | --since | --bundle) ((i++)) ;;
+		--dir | --portal | --token | --ca | --kind | --pid | --unit | --since) ((i++)) ;;
 		-*) ;;
 		*) if [[ -z $verb ]]; then verb=$w; elif [[ -z $sub ]]; then sub=$w; fi ;;
 		esac
@@ -21,7 +21,7 @@ _holdfast()
 		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
 		return
 		;;
-	--bundle | --ca)
+	--ca)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return
 		;;
@@ -39,26 +39,16 @@ _holdfast()
 	esac
 
 	case $verb in
-	'') words='status events top outages doctor enroll reset actions scan component release config --dir --json --help --version' ;;
+	'') words='status outages events enroll reset component config --dir --json --help --version' ;;
 	events) words='--follow --kind --pid --unit --since --json' ;;
 	outages) words='--since --json' ;;
-	doctor) words='--bundle --json' ;;
 	enroll) words='--portal --token --ca --json' ;;
+	reset) words='--yes --json' ;;
 	component)
 		case $sub in
-		'') words='list show start stop restart rollback' ;;
+		'') words='list show start stop restart' ;;
 		list) words='--json' ;;
 		*) words='agent --json' ;;
-		esac
-		;;
-	release)
-		case $sub in
-		'') words='list stage rollback' ;;
-		stage)
-			mapfile -t COMPREPLY < <(compgen -f -- "$cur")
-			return
-			;;
-		*) words='--json' ;;
 		esac
 		;;
 	config)

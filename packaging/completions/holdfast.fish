@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Completion of holdfast(1) for fish.
 
-set -l verbs status events top outages doctor enroll reset actions scan component release config
+set -l verbs status outages events enroll reset component config
 set -l none "not __fish_seen_subcommand_from $verbs"
 complete -c holdfast -f
 complete -c holdfast -l json -d 'machine-readable output'
@@ -10,24 +10,19 @@ complete -c holdfast -n $none -l version -d version
 complete -c holdfast -n $none -l help -d usage
 complete -c holdfast -n $none -a status -d 'who is online, since when, last outage'
 complete -c holdfast -n $none -a events -d 'what the kernel saw'
-complete -c holdfast -n $none -a top -d 'who loses connections most'
 complete -c holdfast -n $none -a outages -d 'every loss of the channel and its cause'
-complete -c holdfast -n $none -a doctor -d 'look for what keeps this host from its portal'
 complete -c holdfast -n $none -a enroll -d 'make this host known to a portal'
 complete -c holdfast -n $none -a reset -d 'forget identity and portal'
-complete -c holdfast -n $none -a actions -d 'what the portal asked for'
-complete -c holdfast -n $none -a scan -d 'look this host over'
 complete -c holdfast -n $none -a component -d 'list, start, stop and restart components'
-complete -c holdfast -n $none -a release -d 'list, stage and roll back versions'
 complete -c holdfast -n $none -a config -d 'check, show and reload the configuration'
 complete -c holdfast -n '__fish_seen_subcommand_from events' -l follow -d 'go on'
 complete -c holdfast -n '__fish_seen_subcommand_from events' -l kind -x -a 'conn.failed conn.reset_received conn.reset_sent conn.dropped conn.closed proc.exit proc.oom skb.drop telemetry.loss'
 complete -c holdfast -n '__fish_seen_subcommand_from events' -l pid -x -a '(__fish_complete_pids)'
 complete -c holdfast -n '__fish_seen_subcommand_from events' -l unit -x
 complete -c holdfast -n '__fish_seen_subcommand_from events outages' -l since -x
-complete -c holdfast -n '__fish_seen_subcommand_from doctor' -l bundle -r -F
 complete -c holdfast -n '__fish_seen_subcommand_from enroll' -l portal -x
 complete -c holdfast -n '__fish_seen_subcommand_from enroll' -l token -x
-complete -c holdfast -n '__fish_seen_subcommand_from component' -a 'list show start stop restart rollback agent'
-complete -c holdfast -n '__fish_seen_subcommand_from release' -a 'list stage rollback'
+complete -c holdfast -n '__fish_seen_subcommand_from enroll' -l ca -r -F
+complete -c holdfast -n '__fish_seen_subcommand_from reset' -l yes -d 'do not ask'
+complete -c holdfast -n '__fish_seen_subcommand_from component' -a 'list show start stop restart agent'
 complete -c holdfast -n '__fish_seen_subcommand_from config' -a 'check show reload'
