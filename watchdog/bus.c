@@ -24,6 +24,7 @@
 #include "base/str.h"
 #include "bus.pb-c.h"
 #include "userspace/proto/frame.h"
+#include "userspace/proto/nng_guard.h"
 #include "watchdog/component.h"
 #include "watchdog/kernel_load.h"
 
@@ -315,6 +316,7 @@ static int listen_at(struct hf_bus *b)
 	nng_listener listener;
 	int fd, r;
 
+	hf_nng_guard();
 	r = nng_rep0_open(&b->socket);
 	if (r != 0)
 		return from_nng(r);

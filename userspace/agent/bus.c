@@ -24,6 +24,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "userspace/proto/frame.h"
+#include "userspace/proto/nng_guard.h"
 
 #define BUS_MAGIC 0x53554221u
 /* Everybody may connect; who may not use it is told so. */
@@ -331,6 +332,7 @@ static int open_requests(struct hf_bus *b, const char *url)
 {
 	int r;
 
+	hf_nng_guard();
 	if (nng_rep0_open(&b->rep) != 0)
 		return -ENOMEM;
 	b->rep_open = true;
