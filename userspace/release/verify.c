@@ -177,7 +177,7 @@ static enum hf_refusal check_host(const struct hf_release_question *q, struct hf
 static bool known_bad(const struct hf_release_state *s, const uint8_t hash[static HF_SHA256_SIZE])
 {
 	for (size_t i = 0; i < s->n_bad; i++)
-		if (memcmp(s->bad[i], hash, HF_SHA256_SIZE) == 0)
+		if (memcmp(s->bad[i], hash, HF_RELEASE_BAD_SIZE) == 0)
 			return true;
 	return false;
 }

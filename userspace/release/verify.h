@@ -14,6 +14,7 @@
 
 #include "base/err.h"
 #include "userspace/release/manifest.h"
+#include "userspace/release/twin.h"
 
 struct hf_keylist;
 
@@ -72,14 +73,12 @@ struct hf_release_host {
 /* Who wants it: an offer of the portal, or the administrator of this host by his own word. */
 enum hf_release_origin { HF_RELEASE_OFFERED, HF_RELEASE_BY_ADMIN };
 
-#define HF_RELEASE_BAD_MAX 8u
-
 struct hf_release_state {
 	const char *component;
-	const char *version;                   /* installed and active, or NULL: none */
-	uint8_t manifest_hash[HF_SHA256_SIZE]; /* of the active one */
-	uint64_t security_epoch;               /* the floor */
-	const uint8_t (*bad)[HF_SHA256_SIZE];  /* manifests that were rolled back */
+	const char *version;                       /* installed and active, or NULL: none */
+	uint8_t manifest_hash[HF_SHA256_SIZE];     /* of the active one */
+	uint64_t security_epoch;                   /* the floor */
+	const uint8_t (*bad)[HF_RELEASE_BAD_SIZE]; /* what was rolled back, as in the twin record */
 	size_t n_bad;
 };
 

@@ -246,18 +246,19 @@ static void nobody_gets_below_the_security_epoch(void **state)
 
 static void what_failed_here_is_not_tried_again_by_itself(void **state)
 {
-	uint8_t bad[2][HF_SHA256_SIZE] = {};
+	uint8_t bad[2][HF_RELEASE_BAD_SIZE] = {}, hash[HF_SHA256_SIZE];
 
 	(void)state;
 	CASE(OK, );
 	assert_ok(hf_manifest_encode(&a.m, &a.text, NULL));
-	assert_ok(hf_sha256(a.text.data, a.text.len, bad[1]));
+	assert_ok(hf_sha256(a.text.data, a.text.len, hash));
+	memcpy(bad[1], hash, sizeof(bad[1]));
 	hf_buf_done(&a.text);
 	CASE(KNOWN_BAD, a.state.bad = bad; a.state.n_bad = 2);
 	CASE(OK, a.state.bad = bad; a.state.n_bad = 1);
 	CASE(OK, a.state.bad = bad; a.state.n_bad = 2; a.q.origin = HF_RELEASE_BY_ADMIN);
-	CASE(SAME, memcpy(a.state.manifest_hash, bad[1], HF_SHA256_SIZE));
-	CASE(SAME, memcpy(a.state.manifest_hash, bad[1], HF_SHA256_SIZE);
+	CASE(SAME, memcpy(a.state.manifest_hash, hash, sizeof(hash)));
+	CASE(SAME, memcpy(a.state.manifest_hash, hash, sizeof(hash));
 	     a.q.origin = HF_RELEASE_BY_ADMIN);
 }
 
