@@ -54,7 +54,7 @@ static void feed_link(struct hf_net_table *t, const struct nlmsghdr *h)
 	const struct ifinfomsg *ifi = NLMSG_DATA(h);
 	struct hf_net_link *l;
 	const struct rtattr *a;
-	size_t len;
+	int len; /* signed: RTA_NEXT may go below zero by the last attribute's padding */
 
 	if (h->nlmsg_len < NLMSG_LENGTH(sizeof(*ifi)))
 		return;
@@ -78,7 +78,7 @@ static void feed_link(struct hf_net_table *t, const struct nlmsghdr *h)
 		*l = (struct hf_net_link){.ifindex = ifi->ifi_index};
 	}
 	l->up = (ifi->ifi_flags & IFF_UP) && (ifi->ifi_flags & IFF_LOWER_UP);
-	len = h->nlmsg_len - NLMSG_LENGTH(sizeof(*ifi));
+	len = (int)(h->nlmsg_len - NLMSG_LENGTH(sizeof(*ifi)));
 	for (a = IFLA_RTA(ifi); RTA_OK(a, len); a = RTA_NEXT(a, len)) {
 		if (a->rta_type == IFLA_IFNAME && RTA_PAYLOAD(a) > 0) {
 			hf_strf(l->name, sizeof(l->name), "%.*s", (int)RTA_PAYLOAD(a) - 1,
@@ -94,14 +94,15 @@ static void feed_addr(struct hf_net_table *t, const struct nlmsghdr *h)
 	const struct ifaddrmsg *ifa = NLMSG_DATA(h);
 	const struct rtattr *a, *local = NULL;
 	struct hf_net_addr want;
-	size_t len, bytes;
+	size_t bytes;
+	int len; /* as above */
 
 	if (h->nlmsg_len < NLMSG_LENGTH(sizeof(*ifa)))
 		return;
 	if (ifa->ifa_family != AF_INET && ifa->ifa_family != AF_INET6)
 		return;
 	bytes = ifa->ifa_family == AF_INET ? 4 : 16;
-	len = h->nlmsg_len - NLMSG_LENGTH(sizeof(*ifa));
+	len = (int)(h->nlmsg_len - NLMSG_LENGTH(sizeof(*ifa)));
 	for (a = IFA_RTA(ifa); RTA_OK(a, len); a = RTA_NEXT(a, len)) {
 		/* On point-to-point links IFA_ADDRESS is the peer's; IFA_LOCAL is ours. */
 		if (a->rta_type == IFA_LOCAL || (a->rta_type == IFA_ADDRESS && !local))

@@ -73,8 +73,8 @@ static void make_room(struct hf_outages *o)
 	forget(o, victim);
 }
 
-/* -EBADMSG when it is damaged. */
-static int parse_file(const char *name, const void *data, size_t len, struct entry *ret)
+int hf_outage_parse(const char *name, const void *data, size_t len, Bus__Outage **ret,
+		    bool *ret_acked)
 {
 	struct file_head head;
 	Bus__Outage *rec;
@@ -94,7 +94,8 @@ static int parse_file(const char *name, const void *data, size_t len, struct ent
 		bus__outage__free_unpacked(rec, NULL);
 		return -EBADMSG;
 	}
-	*ret = (struct entry){.rec = rec, .acked = head.acked == 1};
+	*ret = rec;
+	*ret_acked = head.acked == 1;
 	return 0;
 }
 
@@ -136,7 +137,8 @@ static int load(struct hf_outages *o)
 		}
 		r = hf_read_file(o->dirfd, path, HF_OUTAGE_FILE_MAX, &data, &len);
 		if (r >= 0)
-			r = parse_file(e->d_name, data, len, &o->items[o->n]);
+			r = hf_outage_parse(e->d_name, data, len, &o->items[o->n].rec,
+					    &o->items[o->n].acked);
 		if (r < 0) {
 			o->damaged++;
 			(void)unlinkat(o->dirfd, path, 0); /* counted; nothing else to do with it */

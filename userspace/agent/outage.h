@@ -45,5 +45,11 @@ size_t hf_outages_count(const struct hf_outages *o);
 Bus__Outage *hf_outages_next_unacked(struct hf_outages *o, const Bus__Outage *after);
 /* The portal has it. False: no such record. */
 bool hf_outages_ack(struct hf_outages *o, const char *id);
+/*
+ * Pure: the content of the file `name`. *ret is the caller's (bus__outage__free_unpacked). -EBADMSG
+ * when it is damaged, -ENOMEM.
+ */
+int hf_outage_parse(const char *name, const void *data, size_t len, Bus__Outage **ret,
+		    bool *ret_acked);
 uint64_t hf_outages_dropped(const struct hf_outages *o);
 uint64_t hf_outages_damaged(const struct hf_outages *o);

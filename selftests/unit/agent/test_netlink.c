@@ -209,6 +209,24 @@ static void garbage_changes_nothing_and_never_overruns(void **state)
 	free(t);
 }
 
+static void an_attribute_cut_inside_its_padding_ends_the_message(void **state)
+{
+	struct hf_net_table *t = host();
+	struct message m = link_message(RTM_NEWLINK, 3, IFF_UP | IFF_LOWER_UP, "e");
+	struct nlmsghdr h;
+
+	(void)state;
+	/* Found by the fuzzer: the last attribute's two padding bytes are not there. */
+	memcpy(&h, m.bytes, sizeof(h));
+	h.nlmsg_len -= 2;
+	memcpy(m.bytes, &h, sizeof(h));
+	memset(m.bytes + h.nlmsg_len, 0xff, sizeof(m.bytes) - h.nlmsg_len);
+	(void)hf_net_table_feed(t, m.bytes, h.nlmsg_len);
+	assert_int_equal(t->n_links, 3);
+	assert_string_equal(t->links[2].name, "e");
+	free(t);
+}
+
 static void the_source_address_for_loopback_is_loopback(void **state)
 {
 	struct sockaddr_storage peer = address("127.0.0.1"), source, other = address("127.0.0.2");
@@ -229,6 +247,7 @@ int main(void)
 		cmocka_unit_test(before_the_dump_nothing_is_known),
 		cmocka_unit_test(more_addresses_than_fit_make_absence_no_proof),
 		cmocka_unit_test(garbage_changes_nothing_and_never_overruns),
+		cmocka_unit_test(an_attribute_cut_inside_its_padding_ends_the_message),
 		cmocka_unit_test(the_source_address_for_loopback_is_loopback),
 	};
 	return HF_RUN_TESTS(tests);
