@@ -145,6 +145,7 @@ static void set_limits(const struct hf_spawn *s)
 	char text[8];
 	int n = 0, v = s->oom_score_adj, fd;
 
+	(void)setpriority(PRIO_PROCESS, 0, 0); /* ours is not its */
 	for (size_t i = 0; i < HF_ARRAY_SIZE(limits); i++) {
 		const struct rlimit r = {limits[i].value, limits[i].value};
 
