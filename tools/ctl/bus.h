@@ -5,7 +5,7 @@
 #include "base/cleanup.h"
 #include "tools/ctl/ctl.h"
 
-#define HF_CTL_DEADLINE_MS 3000
+#define HF_CTL_DEADLINE_MS 3000u
 
 enum hf_ctl_daemon { HF_CTL_AGENT, HF_CTL_WATCHDOG };
 
@@ -14,6 +14,24 @@ struct hf_ctl_problem {
 	int code;
 	char text[512];
 };
+
+struct hf_ctl_question {
+	enum hf_ctl_daemon daemon;
+	Bus__Request *request;
+	unsigned deadline_ms;
+	/* The result: */
+	int r;                   /* 0, or -errno with the problem */
+	Bus__Response *response; /* owned by the caller; NULL when r < 0 */
+	struct hf_ctl_problem problem;
+};
+
+/*
+ * Asks one or both daemons at once and returns when each has its result, the deadlines at the
+ * latest, whatever the daemon does. A request goes out once and is never repeated. tick (or NULL) is
+ * called about ten times a second meanwhile.
+ */
+void hf_ctl_ask_all(const struct hf_ctl *c, struct hf_ctl_question *questions, size_t n,
+		    void (*tick)(void *userdata), void *userdata);
 
 /*
  * Asks and waits. 0 with *ret owned by the caller (bus__response__free_unpacked), or -errno with
@@ -24,6 +42,9 @@ int hf_ctl_ask(const struct hf_ctl *c, enum hf_ctl_daemon daemon, Bus__Request *
 /* The same; prints the problem and returns the exit code. */
 int hf_ctl_ask_or_fail(const struct hf_ctl *c, enum hf_ctl_daemon daemon, Bus__Request *q,
 		       unsigned deadline_ms, Bus__Response **ret);
+
+/* The answer fits no question of ours: says so, HF_CTL_BAD_NEWS. */
+int hf_ctl_fail_misfit(const struct hf_ctl *c, enum hf_ctl_daemon daemon);
 
 /* The agent's event stream. */
 struct hf_ctl_stream;

@@ -23,7 +23,10 @@ enum hf_ctl_exit {
 	HF_CTL_UNREACHABLE = 3, /* nobody answers */
 };
 
+#define HF_CTL_DENIED "permission denied: run as root or join group 'holdfast'"
+
 struct hf_ctl {
+	const char *verb; /* opens every complaint */
 	struct hf_paths paths;
 	bool json;
 	int cwd; /* where the caller stands; --dir changes the working directory */
@@ -70,3 +73,6 @@ int hf_ctl_print_json(json_t *v);
  * -EINVAL.
  */
 int hf_ctl_parse_since(const char *text, uint64_t now_ns, uint64_t *ret_ns);
+
+/* The agent's word about a failed enrolment, with what to do about it. Owned; NULL on ENOMEM. */
+char *hf_enroll_complaint(const char *text);

@@ -2,6 +2,7 @@
 /* holdfast(1): global options and the table of verbs. */
 #include <errno.h>
 #include <fcntl.h>
+#include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,13 +36,22 @@ static const struct verb {
 
 static void print_help(void)
 {
+	bool first = true;
+
 	(void)printf(
 		"holdfast: keeps this host reachable from its portal, and says why when it was "
 		"not\n\nusage: holdfast [--dir DIR] [--json] VERB ...\n\n");
 	for (size_t i = 0; i < HF_ARRAY_SIZE(verbs); i++)
 		if (verbs[i].run)
 			(void)printf("  %-10s %s\n", verbs[i].name, verbs[i].summary);
-	(void)printf("\n  --dir DIR   the instance in DIR instead of the installed one (or "
+	(void)printf("\n  not in this version:");
+	for (size_t i = 0; i < HF_ARRAY_SIZE(verbs); i++) {
+		if (verbs[i].run)
+			continue;
+		(void)printf("%s %s", first ? "" : ",", verbs[i].name);
+		first = false;
+	}
+	(void)printf("\n\n  --dir DIR   the instance in DIR instead of the installed one (or "
 		     "HOLDFAST_DIR)\n"
 		     "  --json      machine-readable output, of every verb\n"
 		     "  --help      this list; 'holdfast VERB --help' for one verb\n"
@@ -63,81 +73,97 @@ static const struct verb *find_verb(const char *name)
 	return NULL;
 }
 
-static bool wants_help(int argc, char **argv)
+/* The options that every verb has, wherever they stand. */
+struct global {
+	const char *dir;
+	bool json, help, version;
+};
+
+/*
+ * Takes the global options out of argv; the rest moves up. Words behind "--" stay, and so does the
+ * value of an option that is not ours, which we cannot tell from a word: a file named --json is
+ * given as ./--json. 0 or HF_CTL_USAGE.
+ */
+static int take_global(int *argc, char **argv, struct global *g)
 {
-	for (int i = 1; i < argc && !hf_streq(argv[i], "--"); i++)
-		if (hf_streq(argv[i], "--help") || hf_streq(argv[i], "-h"))
-			return true;
-	return false;
+	int kept = 1, i;
+
+	for (i = 1; i < *argc && !hf_streq(argv[i], "--"); i++) {
+		if (hf_streq(argv[i], "--help") || hf_streq(argv[i], "-h")) {
+			g->help = true;
+		} else if (hf_streq(argv[i], "--version")) {
+			g->version = true;
+		} else if (hf_streq(argv[i], "--json")) {
+			g->json = true;
+		} else if (hf_streq(argv[i], "--dir") && i + 1 < *argc) {
+			g->dir = argv[++i];
+		} else if (hf_startswith(argv[i], "--dir=") && argv[i][6]) {
+			g->dir = argv[i] + 6;
+		} else if (hf_streq(argv[i], "--dir") || hf_streq(argv[i], "--dir=")) {
+			return hf_ctl_fail(HF_CTL_USAGE,
+					   "--dir: needs a directory; see 'holdfast --help'");
+		} else {
+			argv[kept++] = argv[i];
+		}
+	}
+	for (; i < *argc; i++)
+		argv[kept++] = argv[i];
+	argv[kept] = NULL;
+	*argc = kept;
+	return 0;
 }
 
-static int run_verb(struct hf_ctl *c, const char *dir, int argc, char **argv)
+static int run_verb(struct hf_ctl *c, const struct global *g, int argc, char **argv)
 {
 	const struct verb *v = find_verb(argv[0]);
 	int r;
 
 	if (!v)
-		return hf_ctl_fail(HF_CTL_USAGE, "%s: no such verb; see 'holdfast --help'",
-				   argv[0]);
+		return hf_ctl_fail(HF_CTL_USAGE, "%s: no such %s; see 'holdfast --help'", argv[0],
+				   argv[0][0] == '-' ? "option" : "verb");
 	if (!v->run)
 		return hf_ctl_fail(HF_CTL_USAGE, "%s: not in this version", v->name);
-	if (wants_help(argc, argv)) {
+	if (g->help) {
 		print_verb_help(v);
 		return HF_CTL_OK;
 	}
+	c->verb = v->name;
+	c->json = g->json;
 	c->cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	r = hf_paths_init(dir, &c->paths);
+	r = hf_paths_init(g->dir, &c->paths);
 	if (r == -EACCES)
-		return hf_ctl_fail(
-			HF_CTL_UNREACHABLE,
-			"%s: permission denied on '%s'; run it as root or as a member of "
-			"group holdfast",
-			v->name, dir);
+		return hf_ctl_fail(HF_CTL_BAD_NEWS, "%s: %s", v->name, HF_CTL_DENIED);
 	if (r < 0)
 		return hf_ctl_fail(HF_CTL_UNREACHABLE,
-				   "%s: %s: %s; give --dir the directory of an "
-				   "instance",
-				   v->name, dir, strerror(-r));
-	hf_term_init(&c->out, stdout);
+				   "%s: %s: %s; give --dir the directory of an instance", v->name,
+				   g->dir, strerror(-r));
 	return v->run(c, argc, argv);
 }
 
 int main(int argc, char **argv)
 {
-	const char *dir = getenv("HOLDFAST_DIR");
+	struct global g = {.dir = getenv("HOLDFAST_DIR")};
 	struct hf_ctl c = {.cwd = -1};
-	int i, r;
+	int r;
 
-	if (dir && !*dir)
-		dir = NULL;
-	for (i = 1; i < argc && argv[i][0] == '-'; i++) {
-		if (hf_streq(argv[i], "--help") || hf_streq(argv[i], "-h")) {
-			print_help();
-			return HF_CTL_OK;
-		}
-		if (hf_streq(argv[i], "--version")) {
-			(void)printf("holdfast %s\n", HF_VERSION);
-			return HF_CTL_OK;
-		}
-		if (hf_streq(argv[i], "--json")) {
-			c.json = true;
-		} else if (hf_streq(argv[i], "--dir") && i + 1 < argc) {
-			dir = argv[++i];
-		} else if (hf_startswith(argv[i], "--dir=") && argv[i][6]) {
-			dir = argv[i] + 6;
-		} else if (hf_streq(argv[i], "--dir")) {
-			return hf_ctl_fail(HF_CTL_USAGE,
-					   "--dir: needs a directory; see 'holdfast --help'");
-		} else {
-			return hf_ctl_fail(HF_CTL_USAGE,
-					   "%s: no such option; see 'holdfast --help'", argv[i]);
-		}
-	}
-	if (i == argc) {
+	(void)setlocale(LC_CTYPE, ""); /* without one: ASCII */
+	hf_term_init(&c.out, stdout);
+	if (g.dir && !*g.dir)
+		g.dir = NULL;
+	r = take_global(&argc, argv, &g);
+	if (r != 0)
+		return r;
+	if (g.version) {
+		(void)printf("holdfast %s\n", HF_VERSION);
+		r = HF_CTL_OK;
+	} else if (argc > 1) {
+		r = run_verb(&c, &g, argc - 1, argv + 1);
+	} else if (g.help) {
 		print_help();
-		return HF_CTL_USAGE;
+		r = HF_CTL_OK;
+	} else {
+		r = hf_ctl_fail(HF_CTL_USAGE, "which verb? see 'holdfast --help'");
 	}
-	r = run_verb(&c, dir, argc - i, argv + i);
 	/* A full disk or a closed pipe behind stdout must not look like success. */
 	if ((fflush(stdout) != 0 || ferror(stdout)) && r == HF_CTL_OK)
 		return hf_ctl_fail(HF_CTL_BAD_NEWS, "write: %s; the output is not complete",

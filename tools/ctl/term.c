@@ -2,6 +2,7 @@
 /* The terminal. */
 #include "tools/ctl/term.h"
 
+#include <langinfo.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,15 +11,29 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/str.h"
 
+/* Beside a label or a column, less than this is no text. */
+#define TEXT_MIN     24
+#define LABEL_WIDTH  11
+#define FACT_INDENT  14
+#define ALONE_INDENT 4
+
+/* One for the process, as the locale is. */
+static bool ascii_only;
+
+_Noreturn void hf_term_out_of_memory(void)
+{
+	(void)fputs("holdfast: out of memory; try again when the host has some\n", stderr);
+	exit(1);
+}
+
 static void *must(void *p)
 {
-	if (!p) {
-		(void)fputs("holdfast: out of memory; try again when the host has some\n", stderr);
-		exit(1);
-	}
+	if (!p)
+		hf_term_out_of_memory();
 	return p;
 }
 
@@ -29,6 +44,7 @@ void hf_term_init(struct hf_term *t, FILE *f)
 	struct winsize size;
 	uint32_t n;
 
+	hf_term_set_ascii(!hf_streq(nl_langinfo(CODESET), "UTF-8"));
 	*t = (struct hf_term){.f = f, .tty = isatty(fileno(f)), .now_ns = hf_now_realtime_ns()};
 	if (!t->tty)
 		return;
@@ -40,6 +56,11 @@ void hf_term_init(struct hf_term *t, FILE *f)
 	/* Too narrow for any table: let the terminal wrap. */
 	if (t->width < 40)
 		t->width = 0;
+}
+
+void hf_term_set_ascii(bool on)
+{
+	ascii_only = on;
 }
 
 static const char *const styles[] = {
@@ -82,6 +103,33 @@ static bool harmless(uint32_t c)
 	       !(c >= 0xe0000 && c <= 0xe007f);
 }
 
+/* Of the same width, so that nothing moves. */
+static char ascii_form(uint32_t c)
+{
+	static const struct {
+		uint32_t c;
+		char ascii;
+	} forms[] = {
+		{0xb5, 'u'},   /* µ */
+		{0x2026, '~'}, /* … */
+		{0x2190, '<'}, /* ← */
+		{0x2192, '>'}, /* → */
+		{0x25a0, '#'}, /* ■ */
+		{0x25a1, '='}, /* □ */
+		{0x25b3, '^'}, /* △ */
+		{0x25cb, 'o'}, /* ○ */
+		{0x25cc, '.'}, /* ◌ */
+		{0x25cf, '*'}, /* ● */
+		{0x25d0, '%'}, /* ◐ */
+		{0x2715, 'x'}, /* ✕ */
+	};
+
+	for (size_t i = 0; i < HF_ARRAY_SIZE(forms); i++)
+		if (forms[i].c == c)
+			return forms[i].ascii;
+	return '?';
+}
+
 char *hf_term_safe(const char *s)
 {
 	size_t len = s ? strlen(s) : 0, at = 0;
@@ -94,6 +142,11 @@ char *hf_term_safe(const char *s)
 		if (n == 0 || !harmless(c)) {
 			out[at++] = '?';
 			i += n ? n : 1;
+			continue;
+		}
+		if (ascii_only && c >= 0x80) {
+			out[at++] = ascii_form(c);
+			i += n;
 			continue;
 		}
 		memcpy(out + at, s + i, n);
@@ -150,7 +203,101 @@ void hf_term_truncate(char *s, size_t columns)
 		at += n ? n : 1;
 		cut = at;
 	}
-	memcpy(s + cut, columns > 0 ? "…" : "", columns > 0 ? sizeof("…") : 1);
+	if (columns == 0)
+		s[cut] = '\0';
+	else if (ascii_only)
+		memcpy(s + cut, "~", sizeof("~"));
+	else
+		memcpy(s + cut, "…", sizeof("…"));
+}
+
+/* Columns of the first n bytes. */
+static size_t columns_n(const char *s, size_t n)
+{
+	const char *end = s + n;
+	size_t columns = 0;
+
+	while (s < end) {
+		uint32_t c = 0;
+		size_t len = decode(s, &c);
+
+		columns += len ? columns_of(c) : 1;
+		s += len ? len : 1;
+	}
+	return columns;
+}
+
+/* How many bytes of a word fit; at least one character, so that there is progress. */
+static size_t bytes_that_fit(const char *word, size_t len, size_t room)
+{
+	size_t at = 0, used = 0;
+
+	while (at < len) {
+		uint32_t c = 0;
+		size_t n = decode(word + at, &c);
+
+		used += n ? columns_of(c) : 1;
+		if (used > room && at > 0)
+			break;
+		at += n ? n : 1;
+	}
+	return at;
+}
+
+void hf_term_wrap(const struct hf_term *t, enum hf_term_style s, const char *safe, size_t at,
+		  size_t indent)
+{
+	size_t column = at, start = at;
+	const char *p = safe;
+
+	if (indent + TEXT_MIN > t->width)
+		indent = ALONE_INDENT;
+	(void)fputs(hf_term_on(t, s), t->f);
+	while (*p) {
+		size_t gap = strspn(p, " "), len = strcspn(p + gap, " "), n = len;
+		const char *word = p + gap;
+
+		if (len == 0)
+			break;
+		if (t->width && column > start && column + gap + columns_n(word, len) > t->width) {
+			(void)fprintf(t->f, "\n%*s", (int)indent, "");
+			column = start = indent;
+			gap = 0;
+		}
+		column += gap;
+		if (t->width)
+			n = bytes_that_fit(word, len, t->width > column ? t->width - column : 1);
+		(void)fprintf(t->f, "%*s%.*s", (int)gap, "", (int)n, word);
+		column += columns_n(word, n);
+		p = word + n;
+		if (n < len) {
+			(void)fprintf(t->f, "\n%*s", (int)indent, "");
+			column = start = indent;
+		}
+	}
+	(void)fprintf(t->f, "%s\n", hf_term_off(t, s));
+}
+
+void hf_term_fact(const struct hf_term *t, const char *label, enum hf_term_style s,
+		  const char *text)
+{
+	_cleanup_free_ char *name = hf_term_safe(label), *safe = hf_term_safe(text);
+	size_t columns = hf_term_columns(name);
+	size_t gap = columns < LABEL_WIDTH ? LABEL_WIDTH - columns + 1 : 1;
+
+	(void)fprintf(t->f, "  %s%s%s%*s", hf_term_on(t, HF_TERM_DIM), name,
+		      hf_term_off(t, HF_TERM_DIM), (int)gap, "");
+	hf_term_wrap(t, s, safe, 2 + columns + gap, FACT_INDENT);
+}
+
+void hf_term_duration(uint64_t us, char dst[static HF_TERM_DURATION_SIZE])
+{
+	if (us >= 100 && us < 10000 && us % 1000)
+		(void)hf_strf(dst, HF_TERM_DURATION_SIZE, "%u.%u ms", (unsigned)us / 1000,
+			      (unsigned)us / 100 % 10);
+	else
+		hf_format_duration(us > UINT64_MAX / HF_NS_PER_US ? UINT64_MAX : us * HF_NS_PER_US,
+				   dst, HF_TERM_DURATION_SIZE);
 }
 
 void hf_term_number(uint64_t v, char dst[static HF_TERM_NUMBER_SIZE])
@@ -235,17 +382,23 @@ static void print_row(const struct hf_term_table *t, const struct hf_term *term,
 	while (last > 0 && (!row->cell[last - 1] || !*row->cell[last - 1]))
 		last--;
 	for (size_t i = 0; i < last; i++) {
-		char *text = row->cell[i] ? row->cell[i] : (char *)"";
-		size_t columns;
+		const char *text = row->cell[i] ? row->cell[i] : "";
 
-		if (i + 1 == t->columns && term->width && used < term->width && *text)
-			hf_term_truncate(text, term->width - used);
-		columns = hf_term_columns(text);
+		if (i + 1 == t->columns) {
+			hf_term_wrap(term, row->style[i], text, used, used);
+			return;
+		}
 		(void)fprintf(term->f, "%s%s%s", hf_term_on(term, row->style[i]), text,
 			      hf_term_off(term, row->style[i]));
-		if (i + 1 < last)
-			(void)fprintf(term->f, "%*s", (int)(width[i] - columns + 2), "");
 		used += width[i] + 2;
+		if (i + 2 == last && last == t->columns && term->width &&
+		    used + TEXT_MIN > term->width) {
+			used = ALONE_INDENT;
+			(void)fprintf(term->f, "\n%*s", ALONE_INDENT, "");
+		} else if (i + 1 < last) {
+			(void)fprintf(term->f, "%*s", (int)(width[i] - hf_term_columns(text) + 2),
+				      "");
+		}
 	}
 	(void)fputc('\n', term->f);
 }

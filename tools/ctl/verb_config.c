@@ -42,6 +42,9 @@ static int check(struct hf_ctl *c, const char *file)
 	r = hf_config_load(&hf_config_table, dirfd, file, &cfg, on_warning, &k, &err);
 	if (r == HF_CONFIG_MISSING)
 		r = hf_err_set(&err, -ENOENT, "%s: there is no such file", file);
+	/* Not an error: enrolment can bring the URL. */
+	if (r >= 0 && hf_config_require_portal(&cfg, &err) < 0)
+		on_warning(&k, err.msg);
 	hf_config_done(&hf_config_table, &cfg);
 	if (!c->json) {
 		if (r < 0)
@@ -159,8 +162,7 @@ static int show(struct hf_ctl *c)
 	if (r != HF_CTL_OK)
 		return r;
 	if (m->what_case != BUS__RESPONSE__WHAT_CONFIG)
-		return hf_ctl_fail(HF_CTL_BAD_NEWS, "agent: an answer that fits no question; are "
-						    "holdfast and the agent of one version?");
+		return hf_ctl_fail_misfit(c, HF_CTL_AGENT);
 	if (c->json)
 		return print_config_json(m->config->yaml);
 	rest = m->config->yaml;

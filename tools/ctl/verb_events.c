@@ -24,6 +24,12 @@
 #define FOLLOW_FIRST 10
 #define SEEN_MAX     4096
 
+static const char *const all_kinds[] = {
+	"conn.failed", "conn.reset_received", "conn.reset_sent", "conn.dropped",
+	"conn.closed", "conn.retransmit",     "proc.exit",       "proc.oom",
+	"skb.drop",    "telemetry.loss",
+};
+
 /* What makes an event this event. */
 struct key {
 	uint64_t time, boot_ns, seq;
@@ -47,6 +53,15 @@ static void on_signal(int sig)
 {
 	(void)sig;
 	stop = 1;
+}
+
+/* A misspelt kind would be followed for ever. */
+static bool is_kind(const char *text)
+{
+	for (size_t i = 0; i < HF_ARRAY_SIZE(all_kinds); i++)
+		if (hf_streq(all_kinds[i], text))
+			return true;
+	return false;
 }
 
 static struct key key_of(const Bus__Event *e)
@@ -113,8 +128,7 @@ static int show_recent(struct hf_ctl *c, struct query *q, const Bus__EventsReque
 	if (r != HF_CTL_OK)
 		return r;
 	if (m->what_case != BUS__RESPONSE__WHAT_EVENTS)
-		return hf_ctl_fail(HF_CTL_BAD_NEWS, "agent: an answer that fits no question; are "
-						    "holdfast and the agent of one version?");
+		return hf_ctl_fail_misfit(c, HF_CTL_AGENT);
 	for (size_t i = 0; r == HF_CTL_OK && i < m->events->n_items; i++)
 		r = show(c, q, m->events->items[i]);
 	(void)fflush(stdout);
@@ -180,7 +194,7 @@ static int run(struct hf_ctl *c, struct query *q)
 		struct hf_ctl_problem p;
 
 		if (hf_ctl_stream_open(c, &stream, &p) < 0)
-			return hf_ctl_fail(p.code, "%s", p.text);
+			return hf_ctl_fail(p.code, "%s: %s", c->verb, p.text);
 		if (!q->q.limit && !q->q.since_unix_ns)
 			q->q.limit = FOLLOW_FIRST;
 	}
@@ -216,6 +230,10 @@ int hf_ctl_events(struct hf_ctl *c, int argc, char **argv)
 		return r;
 	if (pid && (hf_parse_u32(pid, &q->q.pid) < 0 || q->q.pid == 0))
 		return hf_ctl_usage(USAGE, "events: --pid '%s' is no process id", pid);
+	for (size_t i = 0; i < q->n_kinds; i++)
+		if (!is_kind(q->kinds[i]))
+			return hf_ctl_usage(USAGE, "events: there is no kind '%s'; see holdfast(1)",
+					    q->kinds[i]);
 	if (limit && (hf_parse_u32(limit, &q->q.limit) < 0 || q->q.limit == 0))
 		return hf_ctl_usage(USAGE, "events: --limit '%s' is no number above 0", limit);
 	if (since && hf_ctl_parse_since(since, hf_now_realtime_ns(), &q->q.since_unix_ns) < 0)

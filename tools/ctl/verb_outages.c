@@ -34,8 +34,7 @@ int hf_ctl_outages(struct hf_ctl *c, int argc, char **argv)
 	if (r != HF_CTL_OK)
 		return r;
 	if (m->what_case != BUS__RESPONSE__WHAT_OUTAGES)
-		return hf_ctl_fail(HF_CTL_BAD_NEWS, "agent: an answer that fits no question; are "
-						    "holdfast and the agent of one version?");
+		return hf_ctl_fail_misfit(c, HF_CTL_AGENT);
 	for (size_t i = 0; c->json && i < m->outages->n_items; i++)
 		if (hf_ctl_print_json(hf_outage_json(m->outages->items[i])) != HF_CTL_OK)
 			return HF_CTL_BAD_NEWS;

@@ -7,8 +7,6 @@
 #include "base/str.h"
 #include "tools/ctl/view.h"
 
-#define DURATION_SIZE 32
-
 void hf_view_outages(const struct hf_term *t, Bus__Outage *const *items, size_t n)
 {
 	static const char *const headers[] = {"WHEN",    "LASTED",  "CAUSE",
@@ -20,11 +18,12 @@ void hf_view_outages(const struct hf_term *t, Bus__Outage *const *items, size_t 
 	hf_term_table_init(&table, HF_ARRAY_SIZE(headers), headers);
 	for (size_t i = 0; i < n; i++) {
 		const Bus__Outage *o = items[i];
-		char when[HF_TERM_TIME_SIZE], lasted[DURATION_SIZE], noticed[DURATION_SIZE];
+		char when[HF_TERM_TIME_SIZE], lasted[HF_TERM_DURATION_SIZE],
+			noticed[HF_TERM_DURATION_SIZE];
 
 		hf_term_time(t, o->began_unix_ns ? o->began_unix_ns : o->detected_unix_ns, 3, when);
-		hf_format_duration(o->outage_us * HF_NS_PER_US, lasted, sizeof(lasted));
-		hf_format_duration(o->detect_us * HF_NS_PER_US, noticed, sizeof(noticed));
+		hf_term_duration(o->outage_us, lasted);
+		hf_term_duration(o->detect_us, noticed);
 		hf_term_table_row(&table);
 		hf_term_table_cell(&table, 0, HF_TERM_PLAIN, "%s", when);
 		if (o->restored_unix_ns)

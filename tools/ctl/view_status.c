@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The answer of `holdfast status` and `holdfast component`: the answer first, then the proof. */
+#include <stdarg.h>
 #include <string.h>
 
 #include "base/cleanup.h"
@@ -8,7 +9,6 @@
 #include "tools/ctl/view.h"
 
 #define DURATION_SIZE 32
-#define LABEL_WIDTH   "11"
 
 /* Each state has a shape as well as a colour. */
 static const struct mark {
@@ -47,99 +47,119 @@ static const char *plural(uint64_t n)
 /* A daemon's text, made safe; lives until the end of the block. */
 #define SAFE(name, text) _cleanup_free_ char *name = hf_term_safe(text)
 
-static void label(const struct hf_term *t, const char *name)
+/* A line is put together first, and made safe and wrapped as a whole. */
+static void add(struct hf_buf *line, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void add(struct hf_buf *line, const char *fmt, ...)
 {
-	(void)fprintf(t->f, "  %s%-" LABEL_WIDTH "s%s ", hf_term_on(t, HF_TERM_DIM), name,
-		      hf_term_off(t, HF_TERM_DIM));
+	_cleanup_free_ char *text = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (vasprintf(&text, fmt, ap) < 0)
+		text = NULL;
+	va_end(ap);
+	if (!text || hf_buf_append(line, text, strlen(text) + 1) < 0)
+		hf_term_out_of_memory();
+	line->len--; /* the NUL stays behind the text */
+}
+
+/* Prints and empties the line. */
+static void put(const struct hf_term *t, const char *label, enum hf_term_style s,
+		struct hf_buf *line)
+{
+	add(line, "%s", "");
+	hf_term_fact(t, label, s, (const char *)line->data);
+	hf_buf_done(line);
+}
+
+/* "● online     text": the answer, in one line. */
+static void put_answer(const struct hf_term *t, const struct mark *m, const char *state,
+		       const char *text)
+{
+	SAFE(shape, m->shape);
+	SAFE(word, *state ? state : "unknown");
+	SAFE(safe, text);
+	size_t columns = hf_term_columns(word);
+
+	(void)fprintf(t->f, "%s%s %s%*s%s ", hf_term_on(t, m->style), shape, word,
+		      columns < 10 ? (int)(10 - columns) : 0, "", hf_term_off(t, m->style));
+	hf_term_wrap(t, HF_TERM_PLAIN, safe, 3 + (columns < 10 ? 10 : columns), 14);
 }
 
 static void print_state(const struct hf_term *t, const Bus__AgentStatus *a)
 {
-	const struct mark *m = mark_of(a->state);
-	SAFE(state, *a->state ? a->state : "unknown");
-	SAFE(endpoint, a->endpoint);
-	SAFE(authorized, a->authorized);
-	SAFE(detail, a->state_detail);
 	char since[HF_TERM_TIME_SIZE], lasted[DURATION_SIZE];
+	struct hf_buf line = {};
 
-	(void)fprintf(t->f, "%s%s %-10s%s ", hf_term_on(t, m->style), m->shape, state,
-		      hf_term_off(t, m->style));
 	if (a->state_since_unix_ns) {
 		uint64_t ns =
 			t->now_ns > a->state_since_unix_ns ? t->now_ns - a->state_since_unix_ns : 0;
 
 		hf_term_time(t, a->state_since_unix_ns, 0, since);
 		duration_s(ns / HF_NS_PER_MS, lasted);
-		(void)fprintf(t->f, "since %s (%s)", since, lasted);
+		add(&line, "since %s (%s)   ", since, lasted);
 	}
-	if (*endpoint)
-		(void)fprintf(t->f, "   portal %s", endpoint);
+	if (*a->endpoint)
+		add(&line, "portal %s   ", a->endpoint);
 	if (hf_streq(a->authorized, "pending"))
-		(void)fprintf(t->f, "   not authorized yet: approve it in the portal");
-	else if (*authorized && !hf_streq(authorized, "unknown"))
-		(void)fprintf(t->f, "   %s", authorized);
-	(void)fputc('\n', t->f);
-	if (*detail && !hf_streq(a->state, "online")) {
-		label(t, "why");
-		(void)fprintf(t->f, "%s\n", detail);
-	}
+		add(&line, "not authorized yet: approve it in the portal");
+	else if (!hf_streq(a->authorized, "unknown"))
+		add(&line, "%s", a->authorized);
+	add(&line, "%s", "");
+	put_answer(t, mark_of(a->state), a->state, (const char *)line.data);
+	hf_buf_done(&line);
+	if (*a->state_detail && !hf_streq(a->state, "online"))
+		hf_term_fact(t, "why", HF_TERM_PLAIN, a->state_detail);
 	if (a->next_attempt_ms) {
 		hf_format_duration(a->next_attempt_ms * HF_NS_PER_MS, lasted, sizeof(lasted));
-		label(t, "next try");
-		(void)fprintf(t->f, "in %s\n", lasted);
+		add(&line, "in %s", lasted);
+		put(t, "next try", HF_TERM_PLAIN, &line);
 	}
-	if (hf_streq(a->state, "unenrolled")) {
-		label(t, "to do");
-		(void)fprintf(t->f, "holdfast enroll --portal URL --token -\n");
-	}
+	if (hf_streq(a->state, "unenrolled"))
+		hf_term_fact(t, "to do", HF_TERM_PLAIN, "holdfast enroll --portal URL --token -");
 }
 
 static void print_channel(const struct hf_term *t, const Bus__Session *s)
 {
-	SAFE(tls, hf_startswith(s->tls_version, "TLSv") ? s->tls_version + 4 : s->tls_version);
-	SAFE(local, s->local);
-	SAFE(peer, s->peer);
-	SAFE(proxy, s->proxy);
-	char rtt[DURATION_SIZE];
+	const char *tls =
+		hf_startswith(s->tls_version, "TLSv") ? s->tls_version + 4 : s->tls_version;
+	char rtt[HF_TERM_DURATION_SIZE];
+	struct hf_buf line = {};
 
-	label(t, "channel");
 	if (*tls)
-		(void)fprintf(t->f, "TLS %s%s, ", tls, s->tls_resumed ? " resumed" : "");
-	(void)fprintf(t->f, "%s → %s", local, peer);
-	if (*proxy)
-		(void)fprintf(t->f, " by proxy %s", proxy);
+		add(&line, "TLS %s%s, ", tls, s->tls_resumed ? " resumed" : "");
+	add(&line, "%s → %s", s->local, s->peer);
+	if (*s->proxy)
+		add(&line, " by proxy %s", s->proxy);
 	if (s->rtt_us) {
-		hf_format_duration(s->rtt_us * HF_NS_PER_US, rtt, sizeof(rtt));
-		(void)fprintf(t->f, ", rtt %s", rtt);
+		hf_term_duration(s->rtt_us, rtt);
+		add(&line, ", rtt %s", rtt);
 	}
-	(void)fprintf(t->f, ", epoch %llu", (unsigned long long)s->epoch);
+	add(&line, ", epoch %llu", (unsigned long long)s->epoch);
 	/* Less is within what any two clocks differ. */
 	if (s->clock_offset_ms > 2000 || s->clock_offset_ms < -2000)
-		(void)fprintf(t->f, ", clock %lld ms off the portal's",
-			      (long long)s->clock_offset_ms);
-	(void)fputc('\n', t->f);
+		add(&line, ", clock %lld ms off the portal's", (long long)s->clock_offset_ms);
+	put(t, "channel", HF_TERM_PLAIN, &line);
 }
 
 static void print_outage(const struct hf_term *t, const Bus__Outage *o)
 {
-	SAFE(cause, o->cause);
-	SAFE(detail, o->detail);
-	SAFE(by, o->detected_by);
-	char when[HF_TERM_TIME_SIZE], lasted[DURATION_SIZE];
+	char when[HF_TERM_TIME_SIZE], lasted[HF_TERM_DURATION_SIZE];
+	struct hf_buf line = {};
 
 	hf_term_time(t, o->began_unix_ns ? o->began_unix_ns : o->detected_unix_ns, 0, when);
-	hf_format_duration(o->outage_us * HF_NS_PER_US, lasted, sizeof(lasted));
-	label(t, "last outage");
-	(void)fprintf(t->f, "%s  %s  %s", when, o->restored_unix_ns ? lasted : "still out", cause);
-	if (*detail)
-		(void)fprintf(t->f, ": %s", detail);
-	if (*by)
-		(void)fprintf(t->f, " (%s)", by);
-	(void)fputc('\n', t->f);
+	hf_term_duration(o->outage_us, lasted);
+	add(&line, "%s  %s  %s", when, o->restored_unix_ns ? lasted : "still out", o->cause);
+	if (*o->detail)
+		add(&line, ": %s", o->detail);
+	if (*o->detected_by)
+		add(&line, " (%s)", o->detected_by);
+	put(t, "last outage", o->restored_unix_ns ? HF_TERM_PLAIN : HF_TERM_BAD, &line);
 }
 
 /* "11 of 12 programs (skb.drop off by configuration)" */
-static void print_programs(const struct hf_term *t, Bus__Program *const *programs, size_t n)
+static void add_programs(struct hf_buf *line, Bus__Program *const *programs, size_t n)
 {
 	size_t attached = 0, named = 0;
 
@@ -147,46 +167,39 @@ static void print_programs(const struct hf_term *t, Bus__Program *const *program
 		attached += programs[i]->attached;
 	if (n == 0)
 		return;
-	(void)fprintf(t->f, ", %zu of %zu programs", attached, n);
-	for (size_t i = 0; i < n; i++) {
-		SAFE(name, programs[i]->name);
-		SAFE(reason, *programs[i]->reason ? programs[i]->reason : "off");
-
+	add(line, ", %zu of %zu programs", attached, n);
+	for (size_t i = 0; i < n; i++)
 		if (!programs[i]->attached)
-			(void)fprintf(t->f, "%s%s: %s", named++ ? "; " : " (", name, reason);
-	}
+			add(line, "%s%s: %s", named++ ? "; " : " (", programs[i]->name,
+			    *programs[i]->reason ? programs[i]->reason : "off");
 	if (named)
-		(void)fputc(')', t->f);
+		add(line, ")");
 }
 
 static void print_kernel(const struct hf_term *t, const Bus__AgentStatus *a,
 			 const Bus__WatchdogStatus *w)
 {
 	const Bus__Telemetry *tm = a->telemetry;
-	SAFE(assist, *a->kernel_assist ? a->kernel_assist : "unknown");
 	char lost[HF_TERM_NUMBER_SIZE], generated[HF_TERM_NUMBER_SIZE];
+	struct hf_buf line = {};
 
-	label(t, "kernel");
-	(void)fprintf(t->f, "%s", assist);
+	add(&line, "%s", *a->kernel_assist ? a->kernel_assist : "unknown");
 	if (tm && tm->n_programs)
-		print_programs(t, tm->programs, tm->n_programs);
+		add_programs(&line, tm->programs, tm->n_programs);
 	else if (w)
-		print_programs(t, w->programs, w->n_programs);
+		add_programs(&line, w->programs, w->n_programs);
 	if (tm) {
-		enum hf_term_style s = tm->lost ? HF_TERM_WARN : HF_TERM_PLAIN;
-
 		hf_term_number(tm->lost, lost);
 		hf_term_number(tm->generated, generated);
-		(void)fprintf(t->f, ", %s%s lost of %s events%s", hf_term_on(t, s), lost, generated,
-			      hf_term_off(t, s));
-		if (tm->blind_ms) {
-			char blind[DURATION_SIZE];
-
-			hf_format_duration(tm->blind_ms * HF_NS_PER_MS, blind, sizeof(blind));
-			(void)fprintf(t->f, ", blind for %s", blind);
-		}
+		add(&line, ", %s lost of %s events", lost, generated);
 	}
-	(void)fputc('\n', t->f);
+	if (tm && tm->blind_ms) {
+		char blind[DURATION_SIZE];
+
+		hf_format_duration(tm->blind_ms * HF_NS_PER_MS, blind, sizeof(blind));
+		add(&line, ", blind for %s", blind);
+	}
+	put(t, "kernel", tm && tm->lost ? HF_TERM_WARN : HF_TERM_PLAIN, &line);
 }
 
 static const char *signal_name(int sig, char *dst, size_t size)
@@ -229,49 +242,42 @@ void hf_view_exit_text(const Bus__ExitRecord *x, char dst[static HF_VIEW_EXIT_SI
 }
 
 /* "1 restart: SIGKILL from pid 77 'kill' (uid 0), back in 3 ms" */
-static void print_restarts(const struct hf_term *t, const Bus__Component *c)
+static void add_restarts(struct hf_buf *line, const Bus__Component *c)
 {
-	char how[HF_VIEW_EXIT_SIZE], back[DURATION_SIZE];
+	char how[HF_VIEW_EXIT_SIZE], back[HF_TERM_DURATION_SIZE];
 
 	if (!c->restarts && !c->last_exit)
 		return;
-	(void)fprintf(t->f, "   %llu restart%s", (unsigned long long)c->restarts,
-		      plural(c->restarts));
+	add(line, "   %llu restart%s", (unsigned long long)c->restarts, plural(c->restarts));
 	if (!c->last_exit)
 		return;
 	hf_view_exit_text(c->last_exit, how);
-	(void)fprintf(t->f, ": %s", how);
+	add(line, ": %s", how);
 	if (c->last_exit->exit_to_exec_us) {
-		hf_format_duration(c->last_exit->exit_to_exec_us * HF_NS_PER_US, back,
-				   sizeof(back));
-		(void)fprintf(t->f, ", back in %s", back);
+		hf_term_duration(c->last_exit->exit_to_exec_us, back);
+		add(line, ", back in %s", back);
 	}
 }
 
-static void print_component(const struct hf_term *t, const Bus__Component *c)
+void hf_view_component_line(const struct hf_term *t, const Bus__Component *c)
 {
-	SAFE(name, c->name);
-	SAFE(version, *c->version ? c->version : "-");
-	SAFE(state, hf_streq(c->state, "running") ? "healthy" : c->state);
-	SAFE(detail, c->detail);
 	bool good = hf_streq(c->state, "running");
-	enum hf_term_style s = good ? HF_TERM_PLAIN : HF_TERM_BAD;
+	struct hf_buf line = {};
 
-	label(t, name);
-	(void)fprintf(t->f, "%s  ", version);
+	add(&line, "%s  ", *c->version ? c->version : "-");
 	if (c->pid)
-		(void)fprintf(t->f, "pid %u  ", c->pid);
-	(void)fprintf(t->f, " %s%s%s", hf_term_on(t, s), state, hf_term_off(t, s));
+		add(&line, "pid %u  ", c->pid);
+	add(&line, " %s", good ? "healthy" : c->state);
 	if (c->since_unix_ns && t->now_ns > c->since_unix_ns) {
 		char since[DURATION_SIZE];
 
 		duration_s((t->now_ns - c->since_unix_ns) / HF_NS_PER_MS, since);
-		(void)fprintf(t->f, " %s", since);
+		add(&line, " %s", since);
 	}
-	if (!good && *detail)
-		(void)fprintf(t->f, " (%s)", detail);
-	print_restarts(t, c);
-	(void)fputc('\n', t->f);
+	if (!good && *c->detail)
+		add(&line, " (%s)", c->detail);
+	add_restarts(&line, c);
+	put(t, c->name, good ? HF_TERM_PLAIN : HF_TERM_BAD, &line);
 }
 
 static const Bus__Component *find_component(const Bus__WatchdogStatus *w, const char *name)
@@ -285,24 +291,22 @@ static const Bus__Component *find_component(const Bus__WatchdogStatus *w, const 
 /* Without a watchdog, what the agent says of itself. */
 static void print_agent_alone(const struct hf_term *t, const Bus__AgentStatus *a)
 {
-	SAFE(version, a->version);
 	char up[DURATION_SIZE];
+	struct hf_buf line = {};
 
 	duration_s(a->uptime_ms, up);
-	label(t, "agent");
-	(void)fprintf(t->f, "%s  pid %u   up %s\n", version, a->pid, up);
+	add(&line, "%s  pid %u   up %s", a->version, a->pid, up);
+	put(t, "agent", HF_TERM_PLAIN, &line);
 }
 
 static void print_watchdog(const struct hf_term *t, const Bus__WatchdogStatus *w)
 {
-	SAFE(version, w->version);
-	SAFE(previous, w->previous_version);
+	struct hf_buf line = {};
 
-	label(t, "watchdog");
-	(void)fprintf(t->f, "%s  pid %u", version, w->pid);
-	if (*previous)
-		(void)fprintf(t->f, "   previous version %s kept", previous);
-	(void)fputc('\n', t->f);
+	add(&line, "%s  pid %u", w->version, w->pid);
+	if (*w->previous_version)
+		add(&line, "   previous version %s kept", w->previous_version);
+	put(t, "watchdog", HF_TERM_PLAIN, &line);
 }
 
 void hf_view_status(const struct hf_term *t, const Bus__AgentStatus *agent, const char *agent_error,
@@ -318,22 +322,14 @@ void hf_view_status(const struct hf_term *t, const Bus__AgentStatus *agent, cons
 		if (!find_component(watchdog, "agent"))
 			print_agent_alone(t, agent);
 	} else {
-		SAFE(why, agent_error);
-
-		(void)fprintf(t->f, "%s■ %-10s%s %s\n", hf_term_on(t, HF_TERM_BAD), "unknown",
-			      hf_term_off(t, HF_TERM_BAD), why);
+		put_answer(t, mark_of(""), "", agent_error);
 	}
 	for (size_t i = 0; watchdog && i < watchdog->n_components; i++)
-		print_component(t, watchdog->components[i]);
-	if (watchdog) {
+		hf_view_component_line(t, watchdog->components[i]);
+	if (watchdog)
 		print_watchdog(t, watchdog);
-	} else {
-		SAFE(why, watchdog_error);
-
-		label(t, "watchdog");
-		(void)fprintf(t->f, "%s%s%s\n", hf_term_on(t, HF_TERM_BAD), why,
-			      hf_term_off(t, HF_TERM_BAD));
-	}
+	else
+		hf_term_fact(t, "watchdog", HF_TERM_BAD, watchdog_error);
 }
 
 void hf_view_components(const struct hf_term *t, Bus__Component *const *items, size_t n)
@@ -370,42 +366,31 @@ void hf_view_components(const struct hf_term *t, Bus__Component *const *items, s
 
 void hf_view_component(const struct hf_term *t, const Bus__Component *c)
 {
-	SAFE(text, c->status_text);
-	SAFE(detail, c->detail);
-	char when[HF_TERM_TIME_SIZE];
+	struct hf_buf line = {};
 
-	print_component(t, c);
-	if (*text) {
-		label(t, "says");
-		(void)fprintf(t->f, "%s\n", text);
-	}
-	if (*detail) {
-		label(t, "why");
-		(void)fprintf(t->f, "%s\n", detail);
-	}
+	hf_view_component_line(t, c);
+	if (*c->status_text)
+		hf_term_fact(t, "says", HF_TERM_PLAIN, c->status_text);
+	if (*c->detail)
+		hf_term_fact(t, "why", HF_TERM_PLAIN, c->detail);
 	if (c->rss_bytes) {
-		label(t, "memory");
-		(void)fprintf(t->f, "%.1f MiB\n", (double)c->rss_bytes / (1 << 20));
+		add(&line, "%.1f MiB", (double)c->rss_bytes / (1 << 20));
+		put(t, "memory", HF_TERM_PLAIN, &line);
 	}
 	if (c->last_exit) {
-		SAFE(sentence, c->last_exit->text);
+		char when[HF_TERM_TIME_SIZE];
 
 		hf_term_time(t, c->last_exit->at_unix_ns, 3, when);
-		label(t, "last exit");
-		(void)fprintf(t->f, "%s  pid %u  %s\n", when, c->last_exit->pid, sentence);
+		add(&line, "%s  pid %u  %s", when, c->last_exit->pid, c->last_exit->text);
+		put(t, "last exit", HF_TERM_PLAIN, &line);
 	}
 	/* Its last words, each line made safe for itself. */
-	if (c->last_stderr && *c->last_stderr) {
+	if (*c->last_stderr) {
 		_cleanup_free_ char *copy = strdup(c->last_stderr);
-		char *rest = copy, *line;
+		char *rest = copy, *one;
 
-		while (copy && (line = strsep(&rest, "\n"))) {
-			SAFE(safe, line);
-
-			if (!*safe)
-				continue;
-			label(t, "stderr");
-			(void)fprintf(t->f, "%s\n", safe);
-		}
+		while (copy && (one = strsep(&rest, "\n")))
+			if (*one)
+				hf_term_fact(t, "stderr", HF_TERM_PLAIN, one);
 	}
 }

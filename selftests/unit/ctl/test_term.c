@@ -148,14 +148,111 @@ static void a_table_is_aligned_and_has_no_trailing_space(void **state)
 			       "b\n");
 }
 
-static void the_last_column_is_cut_to_the_width(void **state)
+static void the_last_column_is_wrapped_below_itself(void **state)
+{
+	_cleanup_free_ char *s = printed(print_table, 40, false);
+
+	(void)state;
+	assert_string_equal(s, "NAME   SIZE    WHY\n"
+			       "naïve  123456  because of the?weather\n"
+			       "               and more\n"
+			       "b\n");
+}
+
+static void a_narrow_terminal_gives_the_last_column_lines_of_its_own(void **state)
 {
 	_cleanup_free_ char *s = printed(print_table, 30, false);
 
 	(void)state;
-	assert_string_equal(s, "NAME   SIZE    WHY\n"
-			       "naïve  123456  because of the…\n"
+	assert_string_equal(s, "NAME   SIZE\n"
+			       "    WHY\n"
+			       "naïve  123456\n"
+			       "    because of the?weather and\n"
+			       "    more\n"
 			       "b\n");
+}
+
+static void print_facts(const struct hf_term *t)
+{
+	hf_term_fact(t, "channel", HF_TERM_PLAIN, "TLS 1.3,  10.0.0.5:1 → 192.0.2.10:443");
+	hf_term_fact(t, "a-longer-label", HF_TERM_PLAIN, "x");
+	hf_term_fact(t, "empty", HF_TERM_PLAIN, "");
+	hf_term_fact(t, "id", HF_TERM_BAD, "0123456789012345678901234567890123456789");
+}
+
+static void a_fact_is_wrapped_below_its_text(void **state)
+{
+	_cleanup_free_ char *wide = printed(print_facts, 0, false);
+	_cleanup_free_ char *narrow = printed(print_facts, 40, false);
+
+	(void)state;
+	assert_string_equal(wide, "  channel     TLS 1.3,  10.0.0.5:1 → 192.0.2.10:443\n"
+				  "  a-longer-label x\n"
+				  "  empty       \n"
+				  "  id          0123456789012345678901234567890123456789\n");
+	assert_string_equal(narrow, "  channel     TLS 1.3,  10.0.0.5:1 →\n"
+				    "              192.0.2.10:443\n"
+				    "  a-longer-label x\n"
+				    "  empty       \n"
+				    "  id          01234567890123456789012345\n"
+				    "              67890123456789\n");
+}
+
+static void a_word_of_wide_characters_is_cut_between_them(void **state)
+{
+	char *text = NULL;
+	size_t len = 0;
+	struct hf_term t = {.f = open_memstream(&text, &len), .width = 40};
+
+	(void)state;
+	assert_non_null(t.f);
+	hf_term_wrap(&t, HF_TERM_PLAIN, "日本日本日本", 31, 14);
+	assert_int_equal(fclose(t.f), 0);
+	assert_string_equal(text, "日本日本\n              日本\n");
+	free(text);
+}
+
+static void without_utf8_everything_is_ascii_of_the_same_width(void **state)
+{
+	_cleanup_free_ char *safe = NULL, *facts = NULL, *cut = NULL;
+
+	(void)state;
+	hf_term_set_ascii(true);
+	safe = hf_term_safe("● ◐ ◌ ○ △ ✕ ■ □ a → b ← c 5 µs … gr\xc3\xbc\xc3\x9f");
+	facts = printed(print_facts, 0, false);
+	cut = hf_term_safe("abcdef");
+	hf_term_truncate(cut, 4);
+	hf_term_set_ascii(false);
+	assert_string_equal(safe, "* % . o ^ x # = a > b < c 5 us ~ gr??");
+	assert_non_null(strstr(facts, "10.0.0.5:1 > 192.0.2.10:443\n"));
+	assert_string_equal(cut, "abc~");
+}
+
+static void durations_have_a_digit_where_it_says_something(void **state)
+{
+	static const struct {
+		uint64_t us;
+		const char *want;
+	} cases[] = {
+		{0, "0 s"},
+		{35, "35 µs"},
+		{100, "0.1 ms"},
+		{306, "0.3 ms"},
+		{1000, "1 ms"},
+		{8349, "8.3 ms"},
+		{19312, "19 ms"},
+		{8300000, "8.3 s"},
+		{7920000000, "2 h 12 min"},
+		{UINT64_MAX, "213503 d 23 h"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < HF_ARRAY_SIZE(cases); i++) {
+		char s[HF_TERM_DURATION_SIZE];
+
+		hf_term_duration(cases[i].us, s);
+		assert_string_equal(s, cases[i].want);
+	}
 }
 
 static void colour_adds_nothing_but_codes(void **state)
@@ -230,7 +327,12 @@ int main(void)
 		cmocka_unit_test(numbers_are_grouped),
 		cmocka_unit_test(the_date_is_shown_when_it_is_not_today),
 		cmocka_unit_test(a_table_is_aligned_and_has_no_trailing_space),
-		cmocka_unit_test(the_last_column_is_cut_to_the_width),
+		cmocka_unit_test(the_last_column_is_wrapped_below_itself),
+		cmocka_unit_test(a_narrow_terminal_gives_the_last_column_lines_of_its_own),
+		cmocka_unit_test(a_fact_is_wrapped_below_its_text),
+		cmocka_unit_test(a_word_of_wide_characters_is_cut_between_them),
+		cmocka_unit_test(without_utf8_everything_is_ascii_of_the_same_width),
+		cmocka_unit_test(durations_have_a_digit_where_it_says_something),
 		cmocka_unit_test(colour_adds_nothing_but_codes),
 		cmocka_unit_test(a_pipe_has_no_colour_and_no_width),
 		cmocka_unit_test(a_terminal_has_colour_unless_asked_not_to),

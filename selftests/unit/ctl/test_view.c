@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "tools/ctl/ctl.h"
 #include "tools/ctl/view.h"
 
 #define S(text) ((char *)(text))
@@ -115,7 +116,7 @@ static void status_of_a_healthy_host(void **state)
 	hf_view_status(&t, &m.a, NULL, &m.w, NULL);
 	end(&t,
 	    "● online     since 14:03:11 (2 h 12 min)   portal https://portal.example:443   authorized\n"
-	    "  channel     TLS 1.3 resumed, 10.0.0.5:51822 → 192.0.2.10:443, rtt 800 µs, epoch 41\n"
+	    "  channel     TLS 1.3 resumed, 10.0.0.5:51822 → 192.0.2.10:443, rtt 0.8 ms, epoch 41\n"
 	    "  last outage 14:03:11  4 ms  peer_reset: reset from 192.0.2.10, 312 bytes unacknowledged (kernel)\n"
 	    "  kernel      ebpf, 2 of 3 programs (skb_drop: off by configuration), 0 lost of 18 204 events\n"
 	    "  agent       1.4.2  pid 812   healthy 2 h 12 min   1 restart: SIGKILL from pid 77 'kill' (uid 0), back in 3 ms\n"
@@ -213,7 +214,7 @@ static void outages_are_a_table(void **state)
 	hf_view_outages(&t, NULL, 0);
 	end(&t,
 	    "WHEN                     LASTED     CAUSE       SEEN BY  NOTICED  DETAIL\n"
-	    "14:03:11.207             4 ms       peer_reset  kernel   300 µs   reset from 192.0.2.10\n"
+	    "14:03:11.207             4 ms       peer_reset  kernel   0.3 ms   reset from 192.0.2.10\n"
 	    "2026-01-01 14:03:11.207  still out  blackhole   kernel   700 ms   2 retransmits unanswered; telemetry lost: 12 events\n");
 }
 
@@ -346,6 +347,100 @@ static void a_component_shows_its_last_words(void **state)
 	    "  stderr      ?[31mgoodbye\n");
 }
 
+static void a_request_for_a_component_has_an_end(void **state)
+{
+	static const struct {
+		Bus__ComponentRequest__Verb verb;
+		const char *state;
+		unsigned pid;
+		bool want;
+	} cases[] = {
+		{BUS__COMPONENT_REQUEST__VERB__START, "starting", 9, false},
+		{BUS__COMPONENT_REQUEST__VERB__START, "backoff", 0, false},
+		{BUS__COMPONENT_REQUEST__VERB__START, "running", 812, true},
+		{BUS__COMPONENT_REQUEST__VERB__STOP, "stopping", 812, false},
+		{BUS__COMPONENT_REQUEST__VERB__STOP, "stopped", 0, true},
+		{BUS__COMPONENT_REQUEST__VERB__RESTART, "running", 812, false}, /* not begun */
+		{BUS__COMPONENT_REQUEST__VERB__RESTART, "starting", 9, false},
+		{BUS__COMPONENT_REQUEST__VERB__RESTART, "running", 9, true},
+		{BUS__COMPONENT_REQUEST__VERB__SHOW, "held", 0, true},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < HF_ARRAY_SIZE(cases); i++) {
+		Bus__Component c = BUS__COMPONENT__INIT;
+
+		c.state = S(cases[i].state);
+		c.pid = cases[i].pid;
+		assert_int_equal(hf_component_settled(cases[i].verb, 812, &c), cases[i].want);
+	}
+}
+
+static void a_failed_enrolment_says_what_to_do_once(void **state)
+{
+	static const struct {
+		const char *text, *want;
+	} cases[] = {
+		{"enrol: token_expired: the token ended at 12:00",
+		 "token_expired: the token ended at 12:00; make a new token in the portal"},
+		{"enrol: cert_untrusted: self-signed",
+		 "cert_untrusted: self-signed; give the portal's CA with --ca FILE"},
+		{"enrol: another enrolment is under way; wait for it",
+		 "another enrolment is under way; wait for it"},
+		{"enrol: token_expiredish: x", "token_expiredish: x; see 'holdfast status'"},
+		{"", "; see 'holdfast status'"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < HF_ARRAY_SIZE(cases); i++) {
+		_cleanup_free_ char *s = hf_enroll_complaint(cases[i].text);
+
+		assert_string_equal(s, cases[i].want);
+	}
+}
+
+static void status_fits_a_narrow_terminal(void **state)
+{
+	struct hf_term t = begin();
+	struct sample m;
+
+	(void)state;
+	make_sample(&m);
+	t.width = 60;
+	m.a.endpoint =
+		S("wss://a-very-long-name-of-a-portal.somewhere.in.the.internal.example/v1/opamp");
+	hf_view_status(&t, &m.a, NULL, NULL, "the watchdog is not running");
+	end(&t, "● online     since 14:03:11 (2 h 12 min)   portal\n"
+		"              wss://a-very-long-name-of-a-portal.somewhere.i\n"
+		"              n.the.internal.example/v1/opamp   authorized\n"
+		"  channel     TLS 1.3 resumed, 10.0.0.5:51822 →\n"
+		"              192.0.2.10:443, rtt 0.8 ms, epoch 41\n"
+		"  last outage 14:03:11  4 ms  peer_reset: reset from\n"
+		"              192.0.2.10, 312 bytes unacknowledged (kernel)\n"
+		"  kernel      ebpf, 2 of 3 programs (skb_drop: off by\n"
+		"              configuration), 0 lost of 18 204 events\n"
+		"  agent       1.4.2  pid 812   up 0 s\n"
+		"  watchdog    the watchdog is not running\n");
+}
+
+static void status_of_empty_messages_is_whole(void **state)
+{
+	Bus__AgentStatus a = BUS__AGENT_STATUS__INIT;
+	Bus__WatchdogStatus w = BUS__WATCHDOG_STATUS__INIT;
+	Bus__Component c = BUS__COMPONENT__INIT, *cp = &c;
+	struct hf_term t = begin();
+
+	(void)state;
+	w.components = &cp;
+	w.n_components = 1;
+	hf_view_status(&t, &a, NULL, &w, NULL);
+	end(&t, "■ unknown    \n"
+		"  kernel      unknown\n"
+		"  agent         pid 0   up 0 s\n"
+		"              -\n"
+		"  watchdog      pid 0\n");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -359,6 +454,10 @@ int main(void)
 		cmocka_unit_test(every_way_to_end_has_words),
 		cmocka_unit_test(components_are_a_table),
 		cmocka_unit_test(a_component_shows_its_last_words),
+		cmocka_unit_test(a_request_for_a_component_has_an_end),
+		cmocka_unit_test(a_failed_enrolment_says_what_to_do_once),
+		cmocka_unit_test(status_fits_a_narrow_terminal),
+		cmocka_unit_test(status_of_empty_messages_is_whole),
 	};
 
 	(void)setenv("TZ", "UTC", 1);
