@@ -66,15 +66,20 @@ static bool is_kind(const char *text)
 
 static struct key key_of(const Bus__Event *e)
 {
-	struct key k;
+	struct key k = {};
 
-	memset(&k, 0, sizeof(k)); /* padding too: keys are compared as bytes */
 	k.time = e->time_unix_ns;
 	k.boot_ns = e->boot_ns;
 	k.seq = e->seq;
 	k.cpu = e->cpu;
 	(void)hf_strlcpy(k.ring, e->ring, sizeof(k.ring));
 	return k;
+}
+
+static bool same(const struct key *a, const struct key *b)
+{
+	return a->seq == b->seq && a->time == b->time && a->boot_ns == b->boot_ns &&
+	       a->cpu == b->cpu && hf_streq(a->ring, b->ring);
 }
 
 /* True if it was shown before; remembers it otherwise. */
@@ -84,7 +89,7 @@ static bool seen_before(struct query *q, const Bus__Event *e)
 	size_t have = q->n_seen < SEEN_MAX ? q->n_seen : SEEN_MAX;
 
 	for (size_t i = 0; i < have; i++)
-		if (memcmp(&q->seen[i], &k, sizeof(k)) == 0)
+		if (same(&q->seen[i], &k))
 			return true;
 	q->seen[q->n_seen++ % SEEN_MAX] = k;
 	return false;
