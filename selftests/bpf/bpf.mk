@@ -19,6 +19,13 @@ $(O)/test/bpf/%: $(O)/obj/selftests/bpf/%.o $(BPF_TEST_OBJ) $(O)/lib/libbase.a
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(BPF_TEST_SYS)
 
+# Its rows are part of `make bench` (selftests/bench/bench_kernel.py).
+bench-build: $(O)/bench/bin/bench_kernel
+$(O)/bench/bin/bench_kernel: $(O)/obj/selftests/bpf/bench_kernel.o $(BPF_TEST_OBJ) $(O)/lib/libbase.a
+	$(call msg,LINK,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(BPF_TEST_SYS)
+
 # The behaviours by hand.
 $(O)/test/behave: $(O)/obj/selftests/behave/main.o $(BEHAVE_OBJ)
 	$(call msg,LINK,$@)

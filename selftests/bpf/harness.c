@@ -332,6 +332,32 @@ void kt_drain(struct kt *t)
 	hf_rings_settle(t->rings, &h);
 }
 
+static void keep_nothing(const struct hf_event_header *h, size_t len, void *userdata)
+{
+	(void)h;
+	(void)len;
+	(void)userdata;
+}
+
+void kt_drain_all(struct kt *t)
+{
+	const struct hf_rings_handler h = {.record = keep_nothing};
+	int i;
+
+	for (i = 0; i < _HF_RING_MAX; i++) {
+		while (hf_rings_read(t->rings, (enum hf_ring_id)i, 1024, &h) == 1024)
+			;
+		hf_rings_commit(t->rings, (enum hf_ring_id)i,
+				hf_rings_mark(t->rings, (enum hf_ring_id)i));
+	}
+	t->n_events = t->n_ends = 0;
+}
+
+void kt_forget_behaviours(void)
+{
+	n_behaviour_pids = 0;
+}
+
 static void show(struct kt *t)
 {
 	size_t i;

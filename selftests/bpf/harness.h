@@ -84,6 +84,10 @@ uint64_t kt_fact(const struct kt_behaviour *b, const char *key);
 void kt_collect(struct kt *t, size_t n);
 /* Reads what is there, without expecting anything. */
 void kt_drain(struct kt *t);
+/* Likewise, and keeps nothing. */
+void kt_drain_all(struct kt *t);
+/* Ends of behaviours so far are forgotten; a test has at most KT_ENDS_MAX of them. */
+void kt_forget_behaviours(void);
 /* The one event of this kind; fails the test unless there is exactly one. */
 const union hf_event_any *kt_only(const struct kt *t, uint32_t kind);
 /* The only event of the kind, of a socket, whose local port is this. */
