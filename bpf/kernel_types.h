@@ -212,7 +212,8 @@ struct signal_struct {
 	unsigned int flags;
 	__u64 utime;
 	__u64 stime;
-	unsigned long maxrss; /* pages */
+	unsigned long long sum_sched_runtime; /* of threads that are gone */
+	unsigned long maxrss;                 /* pages */
 	short oom_score_adj;
 	struct mm_struct *oom_mm;
 };

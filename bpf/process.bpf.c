@@ -69,7 +69,7 @@ int BPF_PROG(proc_signal, int sig, struct kernel_siginfo *info, struct task_stru
 		me = hf_current();
 		from.pid = bpf_get_current_pid_tgid() >> 32;
 		from.uid = (__u32)bpf_get_current_uid_gid();
-		BPF_CORE_READ_STR_INTO(&from.comm, me, group_leader, comm);
+		hf_comm(from.comm, HF_GET(me, group_leader));
 	}
 	key.start_ns = HF_GET(task, group_leader, start_boottime);
 	key.tgid = HF_GET(task, tgid);
@@ -92,6 +92,9 @@ static __always_inline bool is_last_thread(const struct task_struct *task, bool 
 	*ret_threads = 1;
 	if (!hf_kernel.group_dead)
 		group_dead = HF_GET(task, signal, live.counter) <= 0;
+	/* By far the most: a process that never had another thread. */
+	if (group_dead && alone && !HF_GET(task, signal, sum_sched_runtime))
+		return true;
 	n = bpf_map_lookup_elem(&thread_counts, key);
 	if (!group_dead) {
 		if (n)
@@ -185,7 +188,7 @@ int BPF_PROG(proc_exit, struct task_struct *task)
 		v.start_ns = key.start_tick_ns;
 		v.status = status;
 		v.oom = oom;
-		bpf_probe_read_kernel_str(v.comm, sizeof(v.comm), &leader->comm);
+		hf_comm(v.comm, leader);
 		if (bpf_map_update_elem(&exit_verdict, &tick, &v, BPF_ANY))
 			hf_count_misc(HF_MISC_VERDICT_FULL);
 	} else {
@@ -223,7 +226,7 @@ int BPF_PROG(proc_exit, struct task_struct *task)
 	e->exit.threads = threads;
 	e->exit.netns = watched ? hf_task_netns(task) : s.netns;
 	e->exit.ppid = HF_GET(parent, tgid);
-	BPF_CORE_READ_STR_INTO(&e->exit.parent_comm, parent, group_leader, comm);
+	hf_comm(e->exit.parent_comm, HF_GET(parent, group_leader));
 	hf_submit(e, watched || oom, sizeof(*e));
 	return 0;
 }

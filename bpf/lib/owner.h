@@ -34,14 +34,30 @@ static __always_inline const struct kernfs_node *hf_task_kernfs(const struct tas
 	/* 1 is the root's id in every hierarchy. */
 	if (*ret_id != 1 || !bpf_core_enum_value_exists(enum cgroup_subsys_id, memory_cgrp_id))
 		return kn;
+	/* The index is known only when loading; a constant all the same. */
 	at = bpf_core_field_offset(struct css_set, subsys) +
 	     bpf_core_enum_value(enum cgroup_subsys_id, memory_cgrp_id) * sizeof(void *);
+#ifndef HF_NO_FETCH
+	css = *(const struct cgroup_subsys_state **)((const void *)set + at);
+#else
 	bpf_probe_read_kernel(&css, sizeof(css), (const void *)set + at);
+#endif
 	if (!css)
 		return kn;
-	kn = BPF_CORE_READ(css, cgroup, kn);
-	*ret_id = BPF_CORE_READ(kn, id);
+	kn = HF_GET(css, cgroup, kn);
+	*ret_id = HF_GET(kn, id);
 	return kn;
+}
+
+/* The name of the process, not of the thread: task is a group leader. */
+static __always_inline void hf_comm(char dst[HF_COMM_SIZE], const struct task_struct *leader)
+{
+#ifndef HF_NO_FETCH
+	((__u64 *)dst)[0] = *(const __u64 *)&leader->comm[0];
+	((__u64 *)dst)[1] = *(const __u64 *)&leader->comm[8];
+#else
+	bpf_probe_read_kernel_str(dst, HF_COMM_SIZE, &leader->comm);
+#endif
 }
 
 static __always_inline __u64 hf_task_cgroup_id(const struct task_struct *task)
@@ -102,7 +118,7 @@ static __always_inline void hf_life_capture(struct hf_sock_life *life,
 	life->uid = HF_GET(task, cred, uid.val);
 	life->start_ns = HF_GET(leader, start_boottime);
 	life->src = src;
-	bpf_probe_read_kernel_str(life->comm, sizeof(life->comm), &leader->comm);
+	hf_comm(life->comm, leader);
 	hf_remember_names(kn, life->cgroup_id);
 }
 
@@ -152,8 +168,9 @@ static __always_inline void hf_owner_from_task(struct hf_owner *o, const struct 
 	o->uid = HF_GET(task, cred, uid.val);
 	o->start_ns = HF_GET(leader, start_boottime);
 	o->src = HF_OWNER_SELF;
-	bpf_probe_read_kernel_str(o->comm, sizeof(o->comm), &leader->comm);
-	hf_kernfs_names(kn, o->cgroup_leaf, o->cgroup_parent);
+	hf_comm(o->comm, leader);
+	hf_remember_names(kn, o->cgroup_id);
+	hf_owner_names(o);
 }
 
 static __always_inline __u32 hf_task_netns(const struct task_struct *task)
