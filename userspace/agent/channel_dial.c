@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Attempts: what each is made with, what comes of it, enrolment. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "holdfast/cause.h"
+#include "userspace/agent/channel_private.h"
+#include "userspace/proto/frame.h"
+
+#define CLOCK_TOLERANCE_NS (300 * HF_NS_PER_S)
+/* 2025-01-01: no release of this product is older. */
+#define CLOCK_FLOOR_NS (UINT64_C(1735689600) * HF_NS_PER_S)
+/* Another environment is a mistake in a configuration: no use in asking often. */
+#define ENVIRONMENT_RETRY_MS 60000u
+
+static void attempt_failed(struct hf_channel *ch, const struct hf_failure *f);
+
+/* Something other than a certificate says that this host's clock is wrong. */
+static bool clock_is_bad(const struct hf_channel *ch)
+{
+	uint64_t now = hf_now_realtime_ns(), boot = hf_now_boottime_ns(), expected;
+
+	if (now < CLOCK_FLOOR_NS)
+		return true;
+	if (!ch->box.server_unix_ns)
+		return false;
+	if (ch->box.server_at_boot_ns == 0 || ch->box.server_at_boot_ns > boot)
+		return now + CLOCK_TOLERANCE_NS < ch->box.server_unix_ns; /* before a reboot */
+	expected = ch->box.server_unix_ns + (boot - ch->box.server_at_boot_ns);
+	return now > expected ? now - expected > CLOCK_TOLERANCE_NS
+			      : expected - now > CLOCK_TOLERANCE_NS;
+}
+
+void hf_channel_drop_attempt(struct hf_channel *ch)
+{
+	ch->attempt = hf_attempt_free(ch->attempt);
+	ch->machine.racing = false;
+}
+
+void hf_channel_drop_race(struct hf_channel *ch)
+{
+	if (ch->race)
+		bus__attempt__free_unpacked(ch->race, NULL);
+	ch->race = NULL;
+}
+
+static int first_message(struct hf_buf *ret, void *userdata)
+{
+	struct hf_channel *ch = HF_CAST(userdata, struct hf_channel, HF_CHANNEL_MAGIC);
+	struct hf_hello hello = {
+		.self = ch->self,
+		.epoch = ch->attempt_epoch,
+		.attempt_started_boot_ns = hf_now_boottime_ns(),
+		.last_close = hf_loss_last_cause(ch->loss),
+		.streams = ch->cb.streams,
+		.userdata = ch->userdata,
+	};
+	struct hf_buf csr = {};
+	int r = 0;
+
+	if (!ch->machine.enrolled) {
+		r = hf_identity_csr(ch->identity, &csr);
+		hello.csr = csr.data;
+		hello.csr_len = csr.len;
+	}
+	if (r >= 0)
+		r = hf_session_first_message(&hello, ret);
+	hf_buf_done(&csr);
+	return r;
+}
+
+static void on_socket_made(uint64_t cookie, void *userdata)
+{
+	struct hf_channel *ch = HF_CAST(userdata, struct hf_channel, HF_CHANNEL_MAGIC);
+
+	ch->cb.watch(cookie, true, ch->userdata);
+}
+
+static void on_socket_gone(uint64_t cookie, void *userdata)
+{
+	struct hf_channel *ch = HF_CAST(userdata, struct hf_channel, HF_CHANNEL_MAGIC);
+
+	ch->cb.watch(cookie, false, ch->userdata);
+}
+
+void hf_channel_tell_enroll(struct hf_channel *ch, int r, const char *text)
+{
+	void (*done)(int r, const char *text, void *userdata) = TAKE_PTR(ch->enroll_done);
+
+	if (done)
+		done(r, text, ch->enroll_userdata);
+}
+
+static void attempt_failed(struct hf_channel *ch, const struct hf_failure *f)
+{
+	char why[320];
+
+	ch->failure = *f;
+	hf_strf(why, sizeof(why), "%s: %s", hf_cause_name(f->cause), f->text);
+	hf_channel_tell_enroll(ch, f->err ? -f->err : -EPROTO, why);
+	hf_loss_hint(ch->loss, f->tls, f->dns, f->proxy);
+	if (f->cause == HF_CAUSE_PMTU_BLACKHOLE) {
+		/* The next dial heals it; and it explains why the session went silent. */
+		ch->max_segment = HF_ATTEMPT_SAFE_MSS;
+		ch->ev.pmtu = true;
+		hf_loss_amend(ch->loss, HF_CAUSE_BLACKHOLE, f->cause, f->text);
+	}
+	if (ch->session) {
+		/* The race was lost; the session is judged by its own deadline. */
+		hf_info("attempt beside the session failed: %s", why);
+		return;
+	}
+	switch (hf_failure_remedy(f)) {
+	case HF_REMEDY_RETRY:
+		hf_target_next(ch->target);
+		hf_channel_handle(ch, HF_EV_FAILED, why);
+		return;
+	case HF_REMEDY_HOLD:
+		ch->wait_ms = f->retry_after_ms;
+		ch->spread_ms = f->spread_ms;
+		hf_channel_handle(ch, HF_EV_HOLD, why);
+		return;
+	case HF_REMEDY_REVOKED:
+		hf_channel_handle(ch, HF_EV_REVOKED, why);
+		return;
+	case HF_REMEDY_CLOCK:
+		hf_channel_handle(ch, HF_EV_CLOCK, why);
+		return;
+	case _HF_REMEDY_MAX:
+		break;
+	}
+	hf_assert(false);
+}
+
+static void on_certificate_stored(int r, void *userdata)
+{
+	struct hf_channel *ch = HF_CAST(userdata, struct hf_channel, HF_CHANNEL_MAGIC);
+	char why[160];
+
+	if (r < 0) {
+		struct hf_failure f;
+
+		hf_failure_set(&f, HF_CAUSE_UNKNOWN, HF_PHASE_HELLO,
+			       "cannot store the certificate: %s", strerror(-r));
+		attempt_failed(ch, &f);
+		return;
+	}
+	ch->machine.enrolled = true;
+	hf_target_credentials_changed(ch->target);
+	hf_strf(why, sizeof(why), "enrolled as '%s'", hf_identity_endpoint_id(ch->identity));
+	hf_channel_handle(ch, HF_EV_ENROLLED, why);
+}
+
+/* A connection whose portal has answered becomes the session (HF_DO_ADOPT happens inside). */
+static void take_link(struct hf_channel *ch, struct hf_attempt_result *res)
+{
+	const struct hf_session_options o = {
+		.event = ch->event,
+		.self = ch->self,
+		.epoch = ch->attempt_epoch,
+		.welcome = res->welcome,
+		.heartbeat_s = (uint32_t)ch->config->channel.heartbeat_s,
+		.heartbeat_timeout_s = (uint32_t)ch->config->channel.heartbeat_timeout_s,
+		.hello_sent_boot_ns = res->hello_sent_boot_ns,
+		.answered_boot_ns = res->answered_boot_ns,
+	};
+	Session__Welcome *welcome = res->welcome ? hf_pb_dup(&res->welcome->base) : NULL;
+	struct hf_session *session = NULL;
+	struct hf_failure f;
+	char peer[64], local[64];
+	char why[160];
+	int r;
+
+	if (res->welcome && !hf_streq(res->welcome->environment, ch->self->environment) &&
+	    res->welcome->environment[0]) {
+		hf_failure_set(&f, HF_CAUSE_ENVIRONMENT_MISMATCH, HF_PHASE_HELLO,
+			       "this host is of environment '%s', the portal of '%.32s'",
+			       ch->self->environment, res->welcome->environment);
+		f.retry_after_ms = ENVIRONMENT_RETRY_MS;
+		r = -EPROTO;
+	} else if (res->welcome && res->welcome->epoch != ch->attempt_epoch) {
+		hf_failure_set(&f, HF_CAUSE_PROTOCOL_ERROR, HF_PHASE_HELLO,
+			       "the portal welcomed epoch %llu, we are %llu",
+			       (unsigned long long)res->welcome->epoch,
+			       (unsigned long long)ch->attempt_epoch);
+		r = -EPROTO;
+	} else if (res->welcome && hf_streq(res->welcome->authorization, "revoked")) {
+		hf_failure_set(&f, HF_CAUSE_REVOKED, HF_PHASE_HELLO,
+			       "the portal revoked this endpoint");
+		r = -EPROTO;
+	} else {
+		r = res->welcome && !welcome
+			    ? -ENOMEM
+			    : hf_session_new(&o, res->link, &hf_channel_session_callbacks, ch,
+					     &session);
+		if (r < 0)
+			hf_failure_set(&f, HF_CAUSE_UNKNOWN, HF_PHASE_HELLO,
+				       "cannot start the session: %s", strerror(-r));
+	}
+	if (r < 0) {
+		ch->cb.watch(hf_link_cookie(res->link), false, ch->userdata);
+		if (welcome)
+			session__welcome__free_unpacked(welcome, NULL);
+		hf_channel_drop_attempt(ch);
+		attempt_failed(ch, &f);
+		return;
+	}
+	res->link = NULL;
+	hf_strlcpy(peer, res->record.address, sizeof(peer));
+	hf_strlcpy(local, res->local, sizeof(local));
+	ch->machine.authorized = hf_streq(hf_session_authorization(session), "authorized");
+	if (ch->session) {
+		/* The race was won. The old session is judged by what was seen of it. */
+		ch->ev.suspect_over = true;
+		(void)hf_channel_lose_session(ch);
+		hf_loss_attempt(ch->loss, &res->record);
+	}
+	ch->session = session;
+	ch->safe_segment = ch->max_segment;
+	ch->welcome = welcome;
+	hf_strlcpy(ch->peer, peer, sizeof(ch->peer));
+	hf_strlcpy(ch->local, local, sizeof(ch->local));
+	ch->session_since_unix_ns = hf_now_realtime_ns();
+	hf_target_connected(ch->target, peer);
+	ch->box.server_unix_ns = hf_session_server_unix_ns(session, &ch->box.server_at_boot_ns);
+	hf_strf(why, sizeof(why), "epoch %llu, %s, %s%s, authorization %s",
+		(unsigned long long)ch->attempt_epoch, peer,
+		hf_link_tls_version(hf_session_link(session)),
+		res->record.tls_resumed ? " resumed" : "", hf_session_authorization(session));
+	/* Before the event: what follows may start the next attempt already. */
+	hf_channel_drop_attempt(ch);
+	hf_channel_handle(ch, HF_EV_UP, why);
+	/* What else the answer carries; the session may be gone after it. */
+	if (ch->session == session)
+		hf_session_handle(session, res->answer);
+}
+
+static void on_attempt_done(struct hf_attempt_result *res, void *userdata)
+{
+	struct hf_channel *ch = HF_CAST(userdata, struct hf_channel, HF_CHANNEL_MAGIC);
+
+	if (ch->session) {
+		hf_channel_drop_race(ch);
+		if (!res->ok)
+			ch->race = hf_pb_dup(&res->record.base); /* without memory: not recorded */
+	} else {
+		hf_loss_attempt(ch->loss, &res->record);
+	}
+	if (!res->ok) {
+		struct hf_failure f = res->failure;
+
+		hf_channel_drop_attempt(ch);
+		attempt_failed(ch, &f);
+	} else if (res->certificate) {
+		struct hf_err err = {};
+		int r = hf_identity_store(ch->identity,
+					  res->answer->connection_settings->opamp->certificate,
+					  on_certificate_stored, ch, &err);
+
+		if (r < 0) {
+			struct hf_failure f;
+
+			hf_failure_set(&f, HF_CAUSE_PROTOCOL_ERROR, HF_PHASE_HELLO, "%s", err.msg);
+			hf_channel_drop_attempt(ch);
+			attempt_failed(ch, &f);
+		} else {
+			/* The enrolling connection has done its work. */
+			ch->cb.watch(hf_link_cookie(res->link), false, ch->userdata);
+		}
+	} else {
+		take_link(ch, res);
+	}
+}
+
+void hf_channel_dial(struct hf_channel *ch)
+{
+	const struct hf_config *c = ch->config;
+	struct hf_attempt_options o = {
+		.event = ch->event,
+		.dialer = ch->dialer,
+		.max_segment = ch->max_segment,
+		.deadline_ms = (uint32_t)c->channel.connect_timeout_s * 1000,
+		.user_timeout_ms = (uint32_t)c->channel.user_timeout_s * 1000,
+		.keepalive_idle_s = (uint32_t)c->channel.keepalive_s,
+		.clock_bad = clock_is_bad(ch),
+		.first_message = first_message,
+		.socket_made = on_socket_made,
+		.socket_gone = on_socket_gone,
+		.done = on_attempt_done,
+		.userdata = ch,
+	};
+	struct hf_failure f;
+	struct hf_err err = {};
+	int r;
+
+	hf_channel_drop_attempt(ch);
+	hf_channel_disarm_retry(ch);
+	r = hf_target_prepare(ch->target, c, ch->machine.enrolled, !ch->session, &o.tls, &err);
+	if (r >= 0) {
+		o.url = hf_target_url(ch->target);
+		o.proxy = hf_target_proxy(ch->target);
+		o.token = ch->machine.enrolled ? NULL : hf_identity_token(ch->identity);
+		ch->attempt_epoch = hf_target_next_epoch(ch->target);
+		r = hf_attempt_start(&o, &ch->attempt);
+		if (r < 0)
+			hf_err_set(&err, r, "start an attempt: %s", strerror(-r));
+	}
+	if (r < 0) {
+		hf_failure_set(&f,
+			       r == -EINVAL || r == -ENOENT ? HF_CAUSE_CERT_UNTRUSTED
+							    : HF_CAUSE_UNKNOWN,
+			       HF_PHASE_RESOLVE, "%s", err.msg);
+		attempt_failed(ch, &f);
+		return;
+	}
+	ch->machine.racing = true;
+}

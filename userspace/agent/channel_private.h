@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the channel's files share: channel.c (life, transitions, actions), channel_dial.c (attempts
+ * and what comes of them), channel_session.c (what the portal says, outages, the loss of a session),
+ * channel_evidence.c (what kernel, netlink and TCP_INFO say). Nobody else includes it.
+ *
+ * I1. Only hf_channel_handle() moves the state.
+ * I2. A function called from inside a session's or attempt's callback may end that object; whoever
+ *     goes on afterwards looks again whether it is still there.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "userspace/agent/attempt.h"
+#include "userspace/agent/backoff.h"
+#include "userspace/agent/channel.h"
+#include "userspace/agent/loss.h"
+#include "userspace/agent/portal_target.h"
+
+#define HF_CHANNEL_MAGIC 0x4e414843u
+
+struct hf_channel {
+	unsigned magic;
+	sd_event *event;
+	struct hf_identity *identity;
+	struct hf_outages *outages;
+	struct hf_disk *disk;
+	struct hf_blackbox *blackbox;
+	struct hf_self *self;
+	const struct hf_config *config;
+	struct hf_target *target;
+	struct hf_dialer *dialer;
+	struct hf_loss *loss;
+	struct hf_channel_callbacks cb;
+	void *userdata;
+
+	struct hf_machine machine;
+	char why[320]; /* of the present state */
+	uint64_t state_since_unix_ns;
+	struct hf_backoff backoff;
+
+	struct hf_attempt *attempt;
+	uint64_t attempt_epoch;
+	Bus__Attempt *race; /* a racing attempt that failed: for the record, should it be opened */
+	struct hf_failure failure;
+	uint32_t max_segment;  /* of the next dial */
+	uint32_t safe_segment; /* what the present session was dialled with */
+
+	struct hf_session *session;
+	Session__Welcome *welcome; /* of the session; NULL on plain servers */
+	uint64_t session_since_unix_ns;
+	char local[64], peer[64];
+	struct hf_evidence ev; /* about the present session */
+	bool uplink_told;
+	unsigned outages_in_flight;
+	uint64_t reconnects;
+	bool was_up; /* in this process */
+
+	sd_event_source *retry, *suspect, *tcp_check, *goodbye, *ticket;
+	uint64_t retry_at_ns; /* 0 not armed */
+	bool tcp_check_armed;
+	uint64_t wait_ms; /* what the portal asked for, for HOLD */
+	uint32_t spread_ms;
+	bool stopping;
+
+	uint64_t watched; /* cookie of a lost session, until its record is sealed */
+	struct hf_blackbox_record box;
+	void (*enroll_done)(int r, const char *text, void *userdata);
+	void *enroll_userdata;
+};
+
+/* channel.c */
+/* why: one line; NULL takes the verdict about the session. */
+void hf_channel_handle(struct hf_channel *ch, enum hf_ch_event ev, const char *why);
+void hf_channel_arm(sd_event_source *s, uint64_t in_ns);
+void hf_channel_disarm(sd_event_source *s);
+void hf_channel_disarm_retry(struct hf_channel *ch);
+void hf_channel_write_box(struct hf_channel *ch);
+
+/* channel_dial.c */
+void hf_channel_dial(struct hf_channel *ch);
+void hf_channel_drop_attempt(struct hf_channel *ch);
+void hf_channel_drop_race(struct hf_channel *ch);
+/* The first outcome of an enrolment that somebody waits for. */
+void hf_channel_tell_enroll(struct hf_channel *ch, int r, const char *text);
+
+/* channel_session.c */
+extern const struct hf_session_callbacks hf_channel_session_callbacks;
+/* Tells the owner when telemetry may begin or has to cease. */
+void hf_channel_tell_uplink(struct hf_channel *ch);
+/* Without an outage: the session was given up on purpose. */
+void hf_channel_drop_session(struct hf_channel *ch);
+/* Opens the outage of the present session with the evidence at hand, and drops the session. */
+struct hf_verdict hf_channel_lose_session(struct hf_channel *ch);
+void hf_channel_send_outages(struct hf_channel *ch);
+void hf_channel_on_outage_finished(Bus__Outage *rec, void *userdata);
+/* Asks for a new certificate when a third of its life or less is left. */
+void hf_channel_renew_certificate(struct hf_channel *ch);
+
+/* channel_evidence.c */
+void hf_channel_check_tcp_soon(struct hf_channel *ch);
+void hf_channel_suspect_path_mtu(struct hf_channel *ch);
+int hf_channel_on_suspect(sd_event_source *s, uint64_t usec, void *userdata);
+int hf_channel_on_tcp_check(sd_event_source *s, uint64_t usec, void *userdata);
