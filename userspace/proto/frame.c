@@ -204,6 +204,8 @@ int hf_pb_pack(ProtobufCMessage *m, struct hf_buf *ret)
 
 	fix_strings(m);
 	size = protobuf_c_message_get_packed_size(m);
+	if (size == 0)
+		return 0;
 	r = hf_buf_reserve(ret, size);
 	if (r < 0)
 		return r;
