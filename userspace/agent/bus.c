@@ -22,6 +22,7 @@
 #include "base/assert.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/nng_guard.h"
 #include "base/str.h"
 #include "userspace/proto/frame.h"
 #include "userspace/proto/nng_guard.h"
@@ -318,6 +319,7 @@ static int listen_on(nng_socket s, const char *url)
 	nng_listener l;
 	int r;
 
+	hf_nng_guard();
 	r = nng_listener_create(&l, s, url);
 	if (r == 0)
 		r = nng_listener_set_int(l, NNG_OPT_IPC_PERMISSIONS, SOCKET_MODE);
