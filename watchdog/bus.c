@@ -20,7 +20,6 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/nng_guard.h"
 #include "base/ratelimit.h"
 #include "base/str.h"
 #include "bus.pb-c.h"

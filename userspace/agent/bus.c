@@ -22,7 +22,6 @@
 #include "base/assert.h"
 #include "base/fd.h"
 #include "base/log.h"
-#include "base/nng_guard.h"
 #include "base/str.h"
 #include "userspace/proto/frame.h"
 #include "userspace/proto/nng_guard.h"
@@ -319,7 +318,6 @@ static int listen_on(nng_socket s, const char *url)
 	nng_listener l;
 	int r;
 
-	hf_nng_guard();
 	r = nng_listener_create(&l, s, url);
 	if (r == 0)
 		r = nng_listener_set_int(l, NNG_OPT_IPC_PERMISSIONS, SOCKET_MODE);
