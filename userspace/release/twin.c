@@ -145,6 +145,9 @@ int hf_twin_load(struct hf_twin *t, const struct hf_io *io, int dir, struct hf_r
 	*t = (struct hf_twin){.io = io, .dir = dir, .newest = -1};
 	for (int i = 0; i < 2; i++) {
 		found[i] = read_one(io, dir, names[i], &r[i]);
+		/* A lack of descriptors says nothing about the record; an older one would be wrong. */
+		if (found[i] < 0 && found[i] != -ENOENT && found[i] != -EBADMSG && found[i] != -EIO)
+			return found[i];
 		if (found[i] == 0 && (t->newest < 0 || r[i].generation > t->generation)) {
 			t->newest = i;
 			t->generation = r[i].generation;

@@ -70,7 +70,8 @@ struct hf_twin {
 
 /*
  * Reads both and gives the newest valid one. -ENOENT: there is none, and never was; -EBADMSG: there
- * is one, and none is whole. t can be used for saving after these two as well.
+ * is one, and none is whole. t can be used for saving after these two as well. A sector that cannot
+ * be read counts as damaged; any other error is returned.
  */
 int hf_twin_load(struct hf_twin *t, const struct hf_io *io, int dir, struct hf_release_record *ret);
 /* Writes over the older one and reads it back. On failure the newest stands as it was. */

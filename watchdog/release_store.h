@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The releases of one component on disk:
+ *
+ *	<releases>/<component>/state.a, state.b         the twin records, the single truth
+ *	<releases>/<component>/<version>-<hash12>/      a release, complete and immutable
+ *	<releases>/<component>/.staging/                one that is being unpacked; worth nothing
+ *
+ * A release is unpacked, synced and read back in .staging, renamed, the directory synced, and only
+ * then does a record speak of it. Every change of state is on disk before the caller acts by it.
+ *
+ * Calls take as long as the disk does. Not wired into the watchdog yet.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "base/cleanup.h"
+#include "base/err.h"
+#include "userspace/release/bundle.h"
+#include "userspace/release/io.h"
+#include "userspace/release/twin.h"
+#include "watchdog/release_state.h"
+
+struct hf_release_store;
+
+/*
+ * Opens (or makes) the store of a component below `releases`, and recovers: what runs is checked
+ * file by file; a release that is not whole gives way to the one before, and if no record is left,
+ * the best release that is whole takes its place. io and releases are borrowed.
+ */
+int hf_release_store_open(const struct hf_io *io, int releases, const char *component,
+			  struct hf_release_store **ret, struct hf_err *err);
+struct hf_release_store *hf_release_store_free(struct hf_release_store *s);
+HF_DEFINE_CLEANUP(struct hf_release_store *, hf_release_store_free);
+
+/* Borrowed until the next call. */
+const struct hf_release_record *hf_release_store_record(const struct hf_release_store *s);
+/* hf_release_runs() of it: NULL is the package's own. */
+const struct hf_release_slot *hf_release_store_runs(const struct hf_release_store *s);
+
+/* Unpacks a verified bundle and records it as staged. -EEXIST: it is the active one. -EPERM: there
+ * is another update under way. On failure everything is as it was, but for .staging. */
+int hf_release_store_stage(struct hf_release_store *s, const struct hf_bundle *b,
+			   struct hf_err *err);
+/* hf_release_step(), on disk when it returns; on failure to write, nothing has happened. */
+int hf_release_store_event(struct hf_release_store *s, const struct hf_release_input *in);
+/* Writes down how long the candidate has been healthy; for the trial. */
+int hf_release_store_progress(struct hf_release_store *s, uint64_t healthy_ms);
+
+/* A directory descriptor of io; the caller closes it. */
+int hf_release_store_open_release(const struct hf_release_store *s,
+				  const struct hf_release_slot *slot);
+/* Whether the release is there as its manifest says, byte for byte. */
+int hf_release_store_check(const struct hf_release_store *s, const struct hf_release_slot *slot,
+			   struct hf_err *err);
+/* Removes releases that the record does not speak of. */
+int hf_release_store_collect(struct hf_release_store *s);
