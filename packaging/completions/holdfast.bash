@@ -10,7 +10,7 @@ _holdfast()
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		w=${COMP_WORDS[i]}
 		case $w in
-		--dir | --portal | --token | --ca | --kind | --pid | --unit | --since) ((i++)) ;;
+		--dir | --portal | --token | --token-file | --ca | --kind | --pid | --unit | --since | --limit) ((i++)) ;;
 		-*) ;;
 		*) if [[ -z $verb ]]; then verb=$w; elif [[ -z $sub ]]; then sub=$w; fi ;;
 		esac
@@ -21,12 +21,12 @@ _holdfast()
 		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
 		return
 		;;
-	--ca)
+	--ca | --token-file)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return
 		;;
 	--kind)
-		words='conn.failed conn.reset_received conn.reset_sent conn.dropped conn.closed proc.exit proc.oom skb.drop telemetry.loss'
+		words='conn.failed conn.reset_received conn.reset_sent conn.dropped conn.closed conn.retransmit proc.exit proc.oom skb.drop telemetry.loss'
 		mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 		return
 		;;
@@ -35,14 +35,14 @@ _holdfast()
 			awk '{ print $1 }')" -- "$cur")
 		return
 		;;
-	--portal | --token | --pid | --since) return ;;
+	--portal | --token | --pid | --since | --limit) return ;;
 	esac
 
 	case $verb in
 	'') words='status outages events enroll reset component config --dir --json --help --version' ;;
-	events) words='--follow --kind --pid --unit --since --json' ;;
+	events) words='--follow --kind --pid --unit --since --limit --json' ;;
 	outages) words='--since --json' ;;
-	enroll) words='--portal --token --ca --json' ;;
+	enroll) words='--portal --token --token-file --ca --json' ;;
 	reset) words='--yes --json' ;;
 	component)
 		case $sub in

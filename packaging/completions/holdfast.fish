@@ -16,13 +16,15 @@ complete -c holdfast -n $none -a reset -d 'forget identity and portal'
 complete -c holdfast -n $none -a component -d 'list, start, stop and restart components'
 complete -c holdfast -n $none -a config -d 'check, show and reload the configuration'
 complete -c holdfast -n '__fish_seen_subcommand_from events' -l follow -d 'go on'
-complete -c holdfast -n '__fish_seen_subcommand_from events' -l kind -x -a 'conn.failed conn.reset_received conn.reset_sent conn.dropped conn.closed proc.exit proc.oom skb.drop telemetry.loss'
+complete -c holdfast -n '__fish_seen_subcommand_from events' -l kind -x -a 'conn.failed conn.reset_received conn.reset_sent conn.dropped conn.closed conn.retransmit proc.exit proc.oom skb.drop telemetry.loss'
 complete -c holdfast -n '__fish_seen_subcommand_from events' -l pid -x -a '(__fish_complete_pids)'
 complete -c holdfast -n '__fish_seen_subcommand_from events' -l unit -x
+complete -c holdfast -n '__fish_seen_subcommand_from events' -l limit -x
 complete -c holdfast -n '__fish_seen_subcommand_from events outages' -l since -x
 complete -c holdfast -n '__fish_seen_subcommand_from enroll' -l portal -x
 complete -c holdfast -n '__fish_seen_subcommand_from enroll' -l token -x
 complete -c holdfast -n '__fish_seen_subcommand_from enroll' -l ca -r -F
+complete -c holdfast -n '__fish_seen_subcommand_from enroll' -l token-file -r -F
 complete -c holdfast -n '__fish_seen_subcommand_from reset' -l yes -d 'do not ask'
 complete -c holdfast -n '__fish_seen_subcommand_from component' -a 'list show start stop restart agent'
 complete -c holdfast -n '__fish_seen_subcommand_from config' -a 'check show reload'

@@ -26,11 +26,11 @@ _holdfast() {
   [[ $state == rest ]] || return
   case $line[1] in
   events)
-    _arguments '--follow[go on]' '--json[one object a line]' '--pid[owner]:pid:_pids' \
+    _arguments '--limit[how many]:number:' '--follow[go on]' '--json[one object a line]' '--pid[owner]:pid:_pids' \
       '--unit[unit]:unit:' '--since[time]:time:' \
-      '--kind[kind]:kind:(conn.failed conn.reset_received conn.reset_sent conn.dropped conn.closed proc.exit proc.oom skb.drop telemetry.loss)' ;;
+      '--kind[kind]:kind:(conn.failed conn.reset_received conn.reset_sent conn.dropped conn.closed conn.retransmit proc.exit proc.oom skb.drop telemetry.loss)' ;;
   outages) _arguments '--since[time]:time:' '--json[one object a line]' ;;
-  enroll) _arguments '--portal[address]:url:' '--token[token, - reads it]:token:' '--ca[authority]:file:_files' ;;
+  enroll) _arguments '--portal[address]:url:' '--token[token, - reads it]:token:' '--token-file[file with the token]:file:_files' '--ca[authority]:file:_files' ;;
   reset) _arguments '--yes[do not ask]' '--json[machine-readable]' ;;
   component) _arguments '1:what:(list show start stop restart)' '2:component:(agent)' '--json[machine-readable]' ;;
   config) _arguments '1:what:(check show reload)' '2:file:_files' '--json[machine-readable]' ;;

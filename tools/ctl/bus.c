@@ -352,9 +352,11 @@ int hf_ctl_fail_misfit(const struct hf_ctl *c, enum hf_ctl_daemon daemon)
 
 struct hf_ctl_stream {
 	nng_socket sock;
-	atomic_int pipes; /* set by nng's thread */
-	bool was_there;   /* the first connection may take nng a moment */
-	bool gone;
+	atomic_int pipes;       /* set by nng's thread, as is the next */
+	atomic_uint generation; /* connections so far; counted before the first event of each */
+	unsigned seen;          /* the one that was told of */
+	bool gone;              /* told of */
+	Bus__Event *kept;       /* came by a connection that has not been told of yet */
 };
 
 static void on_pipe(nng_pipe pipe, nng_pipe_ev ev, void *arg)
@@ -362,7 +364,9 @@ static void on_pipe(nng_pipe pipe, nng_pipe_ev ev, void *arg)
 	struct hf_ctl_stream *s = arg;
 
 	(void)pipe;
-	if (ev == NNG_PIPE_EV_ADD_POST)
+	if (ev == NNG_PIPE_EV_ADD_PRE)
+		atomic_fetch_add(&s->generation, 1);
+	else if (ev == NNG_PIPE_EV_ADD_POST)
 		atomic_fetch_add(&s->pipes, 1);
 	else if (ev == NNG_PIPE_EV_REM_POST)
 		atomic_fetch_sub(&s->pipes, 1);
@@ -390,6 +394,8 @@ int hf_ctl_stream_open(const struct hf_ctl *c, struct hf_ctl_stream **ret,
 	if (e == 0)
 		e = nng_socket_set_int(s->sock, NNG_OPT_RECVBUF, STREAM_QUEUE);
 	if (e == 0)
+		e = nng_pipe_notify(s->sock, NNG_PIPE_EV_ADD_PRE, on_pipe, s);
+	if (e == 0)
 		e = nng_pipe_notify(s->sock, NNG_PIPE_EV_ADD_POST, on_pipe, s);
 	if (e == 0)
 		e = nng_pipe_notify(s->sock, NNG_PIPE_EV_REM_POST, on_pipe, s);
@@ -410,6 +416,7 @@ int hf_ctl_stream_open(const struct hf_ctl *c, struct hf_ctl_stream **ret,
 		hf_ctl_stream_close(s);
 		return errno_of(e);
 	}
+	s->seen = atomic_load(&s->generation);
 	*ret = s;
 	return 0;
 }
@@ -419,22 +426,33 @@ struct hf_ctl_stream *hf_ctl_stream_close(struct hf_ctl_stream *s)
 	if (!s)
 		return NULL;
 	(void)nng_close(s->sock);
+	if (s->kept)
+		bus__event__free_unpacked(s->kept, NULL);
 	free(s);
 	return NULL;
 }
 
 int hf_ctl_stream_next(struct hf_ctl_stream *s, unsigned wait_ms, Bus__Event **ret)
 {
-	bool connected = atomic_load(&s->pipes) > 0;
+	unsigned now = atomic_load(&s->generation);
+	Bus__Event *event = NULL;
 	void *data = NULL;
 	size_t len = 0;
 	int e, r;
 
 	/* First, since a busy stream never falls quiet. */
-	s->was_there |= connected;
-	if (s->was_there && s->gone == connected) {
-		s->gone = !connected;
-		return connected ? HF_CTL_STREAM_BACK : HF_CTL_STREAM_GONE;
+	if (now != s->seen) {
+		s->seen = now;
+		s->gone = false;
+		return HF_CTL_STREAM_BACK;
+	}
+	if (s->kept) {
+		*ret = TAKE_PTR(s->kept);
+		return HF_CTL_STREAM_EVENT;
+	}
+	if (atomic_load(&s->pipes) == 0 && !s->gone) {
+		s->gone = true;
+		return HF_CTL_STREAM_GONE;
 	}
 	(void)nng_socket_set_ms(s->sock, NNG_OPT_RECVTIMEO, (nng_duration)wait_ms);
 	e = nng_recv(s->sock, &data, &len, NNG_FLAG_ALLOC);
@@ -442,7 +460,15 @@ int hf_ctl_stream_next(struct hf_ctl_stream *s, unsigned wait_ms, Bus__Event **r
 		return HF_CTL_STREAM_QUIET;
 	if (e != 0)
 		return errno_of(e);
-	r = hf_pb_unpack(&bus__event__descriptor, data, len, ret);
+	r = hf_pb_unpack(&bus__event__descriptor, data, len, &event);
 	nng_free(data, len);
-	return r < 0 ? HF_CTL_STREAM_QUIET : HF_CTL_STREAM_EVENT;
+	if (r < 0)
+		return HF_CTL_STREAM_QUIET;
+	/* What a new connection brings comes after the word that there is one. */
+	if (atomic_load(&s->generation) != s->seen) {
+		s->kept = event;
+		return HF_CTL_STREAM_QUIET;
+	}
+	*ret = event;
+	return HF_CTL_STREAM_EVENT;
 }

@@ -58,7 +58,8 @@ enum hf_ctl_stream_news {
 	HF_CTL_STREAM_EVENT, /* *ret is an event, owned by the caller */
 	HF_CTL_STREAM_QUIET, /* nothing within wait_ms */
 	HF_CTL_STREAM_GONE,  /* the agent went away; it is being waited for */
-	HF_CTL_STREAM_BACK,  /* and it is back: what came meanwhile is in its recent events */
+	HF_CTL_STREAM_BACK,  /* and it is back (GONE may have been too short to be told): what came
+				meanwhile is in its recent events; told before any newer event */
 };
 /* One of the above, or -errno. */
 int hf_ctl_stream_next(struct hf_ctl_stream *s, unsigned wait_ms, Bus__Event **ret);

@@ -19,9 +19,11 @@ static const struct verb {
 } verbs[] = {
 	{"status", hf_ctl_status, "", "is this host online, since when, and if not, why"},
 	{"outages", hf_ctl_outages, "[--since T]", "when the portal was out of reach, and why"},
-	{"events", hf_ctl_events, "[--follow] [--kind K] [--pid P] [--unit U] [--since T]",
+	{"events", hf_ctl_events,
+	 "[--follow] [--kind K]... [--pid P] [--unit U] [--since T] [--limit N]",
 	 "resets, drops, failed connects and exits on this host"},
-	{"enroll", hf_ctl_enroll, "--portal URL --token T|- [--ca FILE]",
+	{"enroll", hf_ctl_enroll,
+	 "--portal URL {--token T|--token -|--token-file FILE} [--ca FILE]",
 	 "introduce this host to a portal"},
 	{"reset", hf_ctl_reset, "[--yes]", "forget the portal and this host's identity"},
 	{"component", hf_ctl_component, "{list|show|start|stop|restart} [NAME]",

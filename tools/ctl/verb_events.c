@@ -30,9 +30,17 @@ static const char *const all_kinds[] = {
 	"skb.drop",    "telemetry.loss",
 };
 
-/* What makes an event this event. */
+/*
+ * A new agent may read its ring a moment after it answers, and tells its subscribers from when its
+ * side of the connection stands: what it has is asked for once more.
+ */
+#define RECHECK_NS (500 * HF_NS_PER_MS)
+/* The two rings are read one after the other, so events come a little out of order. */
+#define DISORDER_NS HF_NS_PER_S
+
+/* What makes an event this event; its wall-clock time differs a little when it is read again. */
 struct key {
-	uint64_t time, boot_ns, seq;
+	uint64_t boot_ns, seq;
 	uint32_t cpu;
 	char ring[9];
 };
@@ -44,7 +52,10 @@ struct query {
 	bool follow;
 	struct key seen[SEEN_MAX]; /* the last ones shown, for what comes by both ways */
 	size_t n_seen;
-	uint64_t newest_ns;
+	uint64_t newest_ns;  /* wall clock, as the next two */
+	uint64_t first_ns;   /* what is older and was not shown at the start was not asked for */
+	uint64_t resume_ns;  /* catching up goes back to here */
+	uint64_t recheck_ns; /* monotonic; 0: no need */
 };
 
 static volatile sig_atomic_t stop;
@@ -68,7 +79,6 @@ static struct key key_of(const Bus__Event *e)
 {
 	struct key k = {};
 
-	k.time = e->time_unix_ns;
 	k.boot_ns = e->boot_ns;
 	k.seq = e->seq;
 	k.cpu = e->cpu;
@@ -78,8 +88,8 @@ static struct key key_of(const Bus__Event *e)
 
 static bool same(const struct key *a, const struct key *b)
 {
-	return a->seq == b->seq && a->time == b->time && a->boot_ns == b->boot_ns &&
-	       a->cpu == b->cpu && hf_streq(a->ring, b->ring);
+	return a->seq == b->seq && a->boot_ns == b->boot_ns && a->cpu == b->cpu &&
+	       hf_streq(a->ring, b->ring);
 }
 
 /* True if it was shown before; remembers it otherwise. */
@@ -120,35 +130,55 @@ static int show(struct hf_ctl *c, struct query *q, const Bus__Event *e)
 	return HF_CTL_OK;
 }
 
-static int show_recent(struct hf_ctl *c, struct query *q, const Bus__EventsRequest *what)
+static int show_all(struct hf_ctl *c, struct query *q, const Bus__Response *m)
 {
-	Bus__Request request = BUS__REQUEST__INIT;
-	_cleanup_pb_ Bus__Response *m = NULL;
-	Bus__EventsRequest copy = *what;
-	int r;
+	int r = HF_CTL_OK;
 
-	request.what_case = BUS__REQUEST__WHAT_EVENTS;
-	request.events = &copy;
-	r = hf_ctl_ask_or_fail(c, HF_CTL_AGENT, &request, HF_CTL_DEADLINE_MS, &m);
-	if (r != HF_CTL_OK)
-		return r;
 	if (m->what_case != BUS__RESPONSE__WHAT_EVENTS)
 		return hf_ctl_fail_misfit(c, HF_CTL_AGENT);
 	for (size_t i = 0; r == HF_CTL_OK && i < m->events->n_items; i++)
 		r = show(c, q, m->events->items[i]);
-	(void)fflush(stdout);
 	return r;
 }
 
-/* What was missed while the agent was away: what it has since the newest one shown. */
-static void catch_up(struct hf_ctl *c, struct query *q)
+static int show_recent(struct hf_ctl *c, struct query *q)
 {
-	Bus__EventsRequest what = q->q;
+	Bus__Request request = BUS__REQUEST__INIT;
+	_cleanup_pb_ Bus__Response *m = NULL;
+	int r;
 
-	if (q->newest_ns > what.since_unix_ns)
-		what.since_unix_ns = q->newest_ns;
+	request.what_case = BUS__REQUEST__WHAT_EVENTS;
+	request.events = &q->q;
+	r = hf_ctl_ask_or_fail(c, HF_CTL_AGENT, &request, HF_CTL_DEADLINE_MS, &m);
+	return r == HF_CTL_OK ? show_all(c, q, m) : r;
+}
+
+/* What was missed while the agent was away. Not complained about: it is tried again. */
+static int catch_up(struct hf_ctl *c, struct query *q)
+{
+	Bus__Request request = BUS__REQUEST__INIT;
+	Bus__EventsRequest what = q->q;
+	_cleanup_pb_ Bus__Response *m = NULL;
+	struct hf_ctl_problem p;
+
+	what.since_unix_ns = q->resume_ns;
 	what.limit = 0;
-	(void)show_recent(c, q, &what);
+	request.what_case = BUS__REQUEST__WHAT_EVENTS;
+	request.events = &what;
+	if (hf_ctl_ask(c, HF_CTL_AGENT, &request, HF_CTL_DEADLINE_MS, &m, &p) < 0) {
+		q->recheck_ns = hf_now_monotonic_ns() + RECHECK_NS;
+		return HF_CTL_OK;
+	}
+	return show_all(c, q, m);
+}
+
+static int begin_catching_up(struct hf_ctl *c, struct query *q)
+{
+	uint64_t back_ns = q->newest_ns > DISORDER_NS ? q->newest_ns - DISORDER_NS : 0;
+
+	q->resume_ns = back_ns > q->first_ns ? back_ns : q->first_ns;
+	q->recheck_ns = hf_now_monotonic_ns() + RECHECK_NS;
+	return catch_up(c, q);
 }
 
 static int follow(struct hf_ctl *c, struct query *q, struct hf_ctl_stream *s)
@@ -176,11 +206,15 @@ static int follow(struct hf_ctl *c, struct query *q, struct hf_ctl_stream *s)
 			break;
 		case HF_CTL_STREAM_BACK:
 			(void)hf_ctl_fail(0, "events: the agent is back");
-			catch_up(c, q);
+			r = begin_catching_up(c, q);
 			break;
 		default:
 			return hf_ctl_fail(HF_CTL_UNREACHABLE, "events: %s; try again",
 					   strerror(-news));
+		}
+		if (r == HF_CTL_OK && q->recheck_ns && hf_now_monotonic_ns() >= q->recheck_ns) {
+			q->recheck_ns = 0;
+			r = catch_up(c, q);
 		}
 		if (fflush(stdout) != 0)
 			return HF_CTL_BAD_NEWS; /* main() says why */
@@ -203,10 +237,14 @@ static int run(struct hf_ctl *c, struct query *q)
 		if (!q->q.limit && !q->q.since_unix_ns)
 			q->q.limit = FOLLOW_FIRST;
 	}
-	r = show_recent(c, q, &q->q);
-	/* What is older than this and was not shown was not asked for. */
-	if (!q->newest_ns)
-		q->newest_ns = hf_now_realtime_ns();
+	q->first_ns = hf_now_realtime_ns();
+	r = show_recent(c, q);
+	if (q->newest_ns)
+		q->first_ns = q->newest_ns;
+	else
+		q->newest_ns = q->first_ns;
+	q->resume_ns = q->first_ns;
+	q->recheck_ns = hf_now_monotonic_ns() + RECHECK_NS;
 	return r == HF_CTL_OK && q->follow ? follow(c, q, stream) : r;
 }
 
