@@ -139,7 +139,7 @@ class Foundation(InstanceTest):
             r = self.i.cli("enroll", "--portal", url, "--token", "-", input_text=token, check=False, timeout_s=40)
             self.assertNotEqual(r.returncode, 0)
             self.assertEqual(len(r.stderr.strip().splitlines()), 1, r.stderr)
-            self.assertIn(cause, self.log("launch"))
+            self.wait_log("launch", cause)
         self.i.enroll(used["token"])
         self.i.wait_online()
 

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Joins a reset or close with the end of the process that owned the socket: `because`. Bounded: the
+ * newest ends only.
+ */
 #include "kernel_join.h"
 
 #include <signal.h>

@@ -212,6 +212,9 @@ bool hf_loss_late_kernel(struct hf_loss *l, uint64_t cookie, const struct hf_ker
 {
 	if (!l->rec || l->sealed || l->cookie == 0 || cookie != l->cookie)
 		return false;
+	/* We close the socket as soon as we give it up; what that sends explains nothing. */
+	if (fact->word == HF_KERNEL_SAID_RESET_SENT && fact->boot_ns >= l->ev.noticed_boot_ns)
+		return true;
 	hf_evidence_add_kernel(&l->ev, fact, event, len);
 	return true;
 }

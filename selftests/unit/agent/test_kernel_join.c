@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Which end of a process explains which loss of its sockets. */
 #include "../test_util.h"
 
 #include <signal.h>

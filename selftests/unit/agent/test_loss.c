@@ -86,6 +86,32 @@ static void evidence_within_five_milliseconds_is_joined(void **state)
 	close_world(&w);
 }
 
+/* The race for a new connection won: closing the old one with unread bytes sends a reset. */
+static void what_our_own_close_sends_explains_nothing(void **state)
+{
+	struct world w;
+	struct hf_evidence ev = {
+		.noticed_boot_ns = hf_now_boottime_ns(),
+		.suspect_over = true,
+		.kernel = {.word = HF_KERNEL_SAID_RETRANSMIT, .retransmits = 2, .unacked = 3800},
+	};
+	const struct hf_kernel_fact closing = {
+		.word = HF_KERNEL_SAID_RESET_SENT,
+		.boot_ns = ev.noticed_boot_ns + 100 * HF_NS_PER_US,
+		.reason = "TCP_ABORT_ON_CLOSE",
+		.unread = 36,
+	};
+
+	ev.kernel.boot_ns = ev.noticed_boot_ns - 300 * HF_NS_PER_MS;
+	open_world(&w, state);
+	(void)hf_loss_begin(w.loss, &ev, 77, 5);
+	hf_loss_restored(w.loss);
+	assert_true(hf_loss_late_kernel(w.loss, 77, &closing, NULL, 0));
+	hf_test_run_until(w.event, &w.finished);
+	assert_string_equal(w.rec->cause, "blackhole");
+	close_world(&w);
+}
+
 static void a_record_is_not_finished_while_the_outage_lasts(void **state)
 {
 	struct world w;
@@ -274,6 +300,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(evidence_within_five_milliseconds_is_joined,
+						hf_test_dir_setup, hf_test_dir_teardown),
+		cmocka_unit_test_setup_teardown(what_our_own_close_sends_explains_nothing,
 						hf_test_dir_setup, hf_test_dir_teardown),
 		cmocka_unit_test_setup_teardown(a_record_is_not_finished_while_the_outage_lasts,
 						hf_test_dir_setup, hf_test_dir_teardown),
