@@ -100,10 +100,19 @@ static void put(struct hf_decoded *d, char c)
 		d->text[d->used++] = c;
 }
 
+static void put_bytes(struct hf_decoded *d, const char *s, size_t n)
+{
+	size_t room = sizeof(d->text) - 1 - d->used;
+
+	if (n > room)
+		n = room;
+	memcpy(d->text + d->used, s, n);
+	d->used += n;
+}
+
 static void put_text(struct hf_decoded *d, const char *s)
 {
-	while (*s)
-		put(d, *s++);
+	put_bytes(d, s, strlen(s));
 }
 
 /* A string of the record: at most size bytes, not trusted to be printable. */
@@ -118,14 +127,18 @@ static void put_foreign(struct hf_decoded *d, const char *s, size_t size)
 static void put_number(struct hf_decoded *d, uint64_t n)
 {
 	char digits[20];
-	int i = 0;
+	size_t i = sizeof(digits);
+	uint32_t small;
 
+	/* 32-bit division is several times faster, and nearly always enough. */
+	for (; n > UINT32_MAX; n /= 10)
+		digits[--i] = (char)('0' + n % 10);
+	small = (uint32_t)n;
 	do {
-		digits[i++] = (char)('0' + n % 10);
-		n /= 10;
-	} while (n);
-	while (i)
-		put(d, digits[--i]);
+		digits[--i] = (char)('0' + small % 10);
+		small /= 10;
+	} while (small);
+	put_bytes(d, digits + i, sizeof(digits) - i);
 }
 
 static void put_duration(struct hf_decoded *d, uint64_t ns)
@@ -265,19 +278,32 @@ void hf_cgroup_unit(const char *leaf, const char *parent, char *dst, size_t size
 #define CONTAINER_ID_LEN 64
 
 /* The first run of exactly 64 hex digits: every runtime's id, whatever its prefix. */
+static bool is_hex(char c)
+{
+	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+}
+
 static bool find_container(const char *s, char *dst, size_t size)
 {
-	while (*s) {
-		size_t n = strspn(s, "0123456789abcdef");
+	size_t run = 0, i;
 
-		if (n == CONTAINER_ID_LEN && size > n) {
-			memcpy(dst, s, n);
-			dst[n] = '\0';
+	/* Nearly every name is too short to have one. */
+	if (size <= CONTAINER_ID_LEN || strlen(s) < CONTAINER_ID_LEN)
+		return false;
+	for (i = 0;; i++) {
+		if (is_hex(s[i])) {
+			run++;
+			continue;
+		}
+		if (run == CONTAINER_ID_LEN) {
+			memcpy(dst, s + i - run, run);
+			dst[run] = '\0';
 			return true;
 		}
-		s += n ? n : 1;
+		if (!s[i])
+			return false;
+		run = 0;
 	}
-	return false;
 }
 
 void hf_cgroup_container(const char *leaf, const char *parent, char *dst, size_t size)
