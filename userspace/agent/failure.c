@@ -135,6 +135,15 @@ static enum hf_cause cause_of_connect_errno(int err)
 	return HF_CAUSE_UNKNOWN;
 }
 
+/* The dialer's line mostly says it all; what it lacks is said before it. */
+static void set_proxy(struct hf_failure *f, enum hf_cause cause, const char *before,
+		      const char *error)
+{
+	hf_failure_set(f, cause, HF_PHASE_PROXY, "%s%s",
+		       hf_startswith(error, "the proxy ") ? "" : before, error);
+	hf_strlcpy(f->proxy, f->text, sizeof(f->proxy));
+}
+
 void hf_failure_from_dial(struct hf_failure *f, const struct hf_dial_result *res, const char *host)
 {
 	static const enum hf_phase phase_of[] = {
@@ -174,30 +183,27 @@ void hf_failure_from_dial(struct hf_failure *f, const struct hf_dial_result *res
 		}
 		break;
 	case HF_DIAL_PROXY_REFUSED:
-		if (res->code < 100) {
-			hf_failure_set(f, HF_CAUSE_PROXY_REFUSED, phase, "cannot use the proxy: %s",
-				       res->error);
+		/* An errno, or what the proxy answered; a refusal is never below 200. */
+		if (res->code < 200) {
+			set_proxy(f, HF_CAUSE_PROXY_REFUSED, "cannot use the proxy: ", res->error);
 			f->err = res->code;
 		} else {
-			hf_failure_set(f, HF_CAUSE_PROXY_REFUSED, phase,
-				       "the proxy answered %d: %s", res->code, res->error);
+			char answered[40];
+
+			hf_strf(answered, sizeof(answered), "the proxy answered %d: ", res->code);
+			set_proxy(f, HF_CAUSE_PROXY_REFUSED, answered, res->error);
 		}
-		hf_strlcpy(f->proxy, f->text, sizeof(f->proxy));
 		break;
 	case HF_DIAL_PROXY_AUTH:
-		hf_failure_set(f, HF_CAUSE_PROXY_AUTH, phase,
-			       "the proxy asks for credentials (407): %s", res->error);
-		hf_strlcpy(f->proxy, f->text, sizeof(f->proxy));
+		set_proxy(f, HF_CAUSE_PROXY_AUTH,
+			  "the proxy asks for credentials (407): ", res->error);
 		break;
 	case HF_DIAL_PROXY_TIMEOUT:
-		hf_failure_set(f, HF_CAUSE_PROXY_TIMEOUT, phase, "the proxy does not answer: %s",
-			       res->error);
-		hf_strlcpy(f->proxy, f->text, sizeof(f->proxy));
+		set_proxy(f, HF_CAUSE_PROXY_TIMEOUT, "the proxy does not answer: ", res->error);
 		break;
 	case HF_DIAL_PROXY_PROTOCOL:
-		hf_failure_set(f, HF_CAUSE_PROXY_REFUSED, phase,
-			       "the proxy's answer is not HTTP: %s", res->error);
-		hf_strlcpy(f->proxy, f->text, sizeof(f->proxy));
+		set_proxy(f, HF_CAUSE_PROXY_REFUSED,
+			  "the proxy's answer is not HTTP: ", res->error);
 		break;
 	case HF_DIAL_CANCELLED:
 	case _HF_DIAL_FAILURE_MAX:

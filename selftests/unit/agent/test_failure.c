@@ -65,6 +65,26 @@ static void each_dial_failure_has_its_cause(void **state)
 	}
 }
 
+static void an_errno_of_the_proxys_connection_is_no_http_status(void **state)
+{
+	struct hf_dial_result res = {
+		.failure = HF_DIAL_PROXY_REFUSED,
+		.phase = HF_DIAL_PROXY,
+		.code = ECONNRESET, /* 104 */
+		.error = "Connection reset by peer",
+	};
+	struct hf_failure f;
+
+	(void)state;
+	hf_failure_from_dial(&f, &res, "portal.example");
+	assert_int_equal(f.err, ECONNRESET);
+	assert_null(strstr(f.text, "answered"));
+	res.code = 503;
+	hf_failure_from_dial(&f, &res, "portal.example");
+	assert_int_equal(f.err, 0);
+	assert_non_null(strstr(f.text, "answered 503"));
+}
+
 static void each_tls_failure_has_its_cause(void **state)
 {
 	static const struct {
@@ -283,6 +303,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_dial_failure_has_its_cause),
+		cmocka_unit_test(an_errno_of_the_proxys_connection_is_no_http_status),
 		cmocka_unit_test(each_tls_failure_has_its_cause),
 		cmocka_unit_test(each_http_answer_has_its_cause_and_wait),
 		cmocka_unit_test(close_codes_and_their_reasons_have_causes),
