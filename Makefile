@@ -50,7 +50,7 @@ HARDEN += -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
 endif
 
 # The source tree and the build directory never reach the binaries: two builds are identical bytes.
-PREFIX_MAP := -ffile-prefix-map=$(CURDIR)/=
+PREFIX_MAP := -ffile-prefix-map=$(CURDIR)/= -ffile-prefix-map=$(CURDIR)=.
 
 CPPFLAGS := -D_GNU_SOURCE -DHF_VERSION='"$(VERSION)"' -Iinclude -I. -I$(O)/gen
 CFLAGS   := -std=gnu17 $(OPT) $(WARNINGS) $(HARDEN) -ffunction-sections -fdata-sections $(PREFIX_MAP) $(EXTRA_CFLAGS)
