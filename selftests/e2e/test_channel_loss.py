@@ -139,6 +139,39 @@ class Local(TwoNetsTest):
         self.lose(self.heal, "peer_reset", "kernel", reject)
 
 
+class NoKernelHelp(TwoNetsTest):
+    """The same without eBPF: sockets, TCP_INFO, netlink and heartbeats are enough, only slower."""
+
+    agent_extra = "kernel.mode: off\n"
+    portal_extra = "heartbeat_s: 5\n"
+
+    def test_reset_is_seen_by_the_socket(self):
+        self.start_online()
+        self.assertEqual(self.i.agent()["kernel_assist"], "off")
+        known = self.known_outages()
+        self.i.api("POST", f"/endpoints/{self.i.endpoint()['id']}/disconnect", {"mode": "reset"})
+        o = self.over(self.begun(known, 10), 10)
+        self.assertEqual((o["cause"], o["detected_by"]), ("peer_reset", "socket"), o)
+
+    def test_black_hole_is_found_by_an_unanswered_heartbeat(self):
+        self.start_online()
+        known = self.known_outages()
+        self.drop_far("meta l4proto tcp PORTS 4320")
+        o = self.begun(known, 20)
+        self.assertEqual(o["cause"], "blackhole", o)
+        self.heal()
+        self.over(o, 70)
+
+    def test_removed_address_is_named_all_the_same(self):
+        self.start_online()
+        known = self.known_outages()
+        run("ip", "addr", "flush", "dev", "near0")
+        o = self.begun(known, 10)
+        self.assertEqual((o["cause"], o["detected_by"]), ("address_lost", "netlink"), o)
+        self.wire_near()
+        self.over(o, 70)
+
+
 class Portal(TwoNetsTest):
     portal_extra = "heartbeat_s: 5\n"
 

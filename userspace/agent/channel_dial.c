@@ -10,31 +10,13 @@
 #include "base/str.h"
 #include "holdfast/cause.h"
 #include "userspace/agent/channel_private.h"
+#include "userspace/agent/clockwatch.h"
 #include "userspace/proto/frame.h"
 
-#define CLOCK_TOLERANCE_NS (300 * HF_NS_PER_S)
-/* 2025-01-01: no release of this product is older. */
-#define CLOCK_FLOOR_NS (UINT64_C(1735689600) * HF_NS_PER_S)
 /* Another environment is a mistake in a configuration: no use in asking often. */
 #define ENVIRONMENT_RETRY_MS 60000u
 
 static void attempt_failed(struct hf_channel *ch, const struct hf_failure *f);
-
-/* Something other than a certificate says that this host's clock is wrong. */
-static bool clock_is_bad(const struct hf_channel *ch)
-{
-	uint64_t now = hf_now_realtime_ns(), boot = hf_now_boottime_ns(), expected;
-
-	if (now < CLOCK_FLOOR_NS)
-		return true;
-	if (!ch->box.server_unix_ns)
-		return false;
-	if (ch->box.server_at_boot_ns == 0 || ch->box.server_at_boot_ns > boot)
-		return now + CLOCK_TOLERANCE_NS < ch->box.server_unix_ns; /* before a reboot */
-	expected = ch->box.server_unix_ns + (boot - ch->box.server_at_boot_ns);
-	return now > expected ? now - expected > CLOCK_TOLERANCE_NS
-			      : expected - now > CLOCK_TOLERANCE_NS;
-}
 
 void hf_channel_drop_attempt(struct hf_channel *ch)
 {
@@ -287,7 +269,8 @@ void hf_channel_dial(struct hf_channel *ch)
 		.deadline_ms = (uint32_t)c->channel.connect_timeout_s * 1000,
 		.user_timeout_ms = (uint32_t)c->channel.user_timeout_s * 1000,
 		.keepalive_idle_s = (uint32_t)c->channel.keepalive_s,
-		.clock_bad = clock_is_bad(ch),
+		.clock_bad = hf_clock_is_bad(ch->box.server_unix_ns, ch->box.server_at_boot_ns,
+					     hf_now_realtime_ns(), hf_now_boottime_ns()),
 		.first_message = first_message,
 		.socket_made = on_socket_made,
 		.socket_gone = on_socket_gone,

@@ -14,6 +14,27 @@
 
 #define CLOCKWATCH_MAGIC 0x4b434c43u
 
+/* 2025-01-01: no release of this product is older. */
+#define CLOCK_FLOOR_NS     (UINT64_C(1735689600) * HF_NS_PER_S)
+#define CLOCK_TOLERANCE_NS (300 * HF_NS_PER_S)
+
+bool hf_clock_is_bad(uint64_t server_unix_ns, uint64_t server_at_boot_ns, uint64_t now_unix_ns,
+		     uint64_t now_boot_ns)
+{
+	uint64_t expected;
+
+	if (now_unix_ns < CLOCK_FLOOR_NS)
+		return true;
+	if (!server_unix_ns)
+		return false;
+	if (server_at_boot_ns == 0 || server_at_boot_ns > now_boot_ns)
+		return now_unix_ns < server_unix_ns &&
+		       server_unix_ns - now_unix_ns > CLOCK_TOLERANCE_NS;
+	expected = server_unix_ns + (now_boot_ns - server_at_boot_ns);
+	return now_unix_ns > expected ? now_unix_ns - expected > CLOCK_TOLERANCE_NS
+				      : expected - now_unix_ns > CLOCK_TOLERANCE_NS;
+}
+
 struct hf_clockwatch {
 	unsigned magic;
 	int fd;
