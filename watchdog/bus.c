@@ -23,6 +23,7 @@
 #include "base/ratelimit.h"
 #include "base/str.h"
 #include "bus.pb-c.h"
+#include "userspace/proto/bus_access.h"
 #include "userspace/proto/frame.h"
 #include "userspace/proto/nng_guard.h"
 #include "watchdog/component.h"
@@ -40,6 +41,7 @@ struct hf_bus {
 	struct hf_watchdog *w;
 	nng_socket socket;
 	bool open;
+	int64_t bus_gid; /* -1: there is no such group */
 	sd_event_source *io;
 	struct hf_ratelimit stranger_log;
 };
@@ -69,8 +71,10 @@ static int from_nng(int r)
 	}
 }
 
-static enum right right_of(const struct hf_bus *b, uint64_t uid)
+static enum right right_of(const struct hf_bus *b, nng_pipe pipe, uint64_t uid)
 {
+	uint64_t gid = UINT32_MAX, pid = 0;
+
 	if (uid == 0 || uid == geteuid())
 		return RIGHT_ALL;
 	for (size_t i = 0; i < b->w->components; i++) {
@@ -80,7 +84,9 @@ static enum right right_of(const struct hf_bus *b, uint64_t uid)
 		if (v.uid != 0 && v.uid == uid)
 			return RIGHT_READ;
 	}
-	return RIGHT_NONE;
+	(void)nng_pipe_get_uint64(pipe, NNG_OPT_IPC_PEER_GID, &gid);
+	(void)nng_pipe_get_uint64(pipe, NNG_OPT_IPC_PEER_PID, &pid);
+	return hf_bus_in_group((uint32_t)gid, (pid_t)pid, b->bus_gid) ? RIGHT_READ : RIGHT_NONE;
 }
 
 /* ---- answers: messages live in one of these on the stack while they are packed ---------------- */
@@ -223,14 +229,17 @@ static bool only_reads(const Bus__Request *q)
 		q->component->verb == BUS__COMPONENT_REQUEST__VERB__SHOW);
 }
 
-static void handle(struct hf_bus *b, const Bus__Request *q, uint64_t uid, struct answer *a)
+static void handle(struct hf_bus *b, const Bus__Request *q, nng_pipe pipe, uint64_t uid,
+		   struct answer *a)
 {
-	enum right right = right_of(b, uid);
+	enum right right = right_of(b, pipe, uid);
 
 	if (right == RIGHT_NONE || (right == RIGHT_READ && !only_reads(q))) {
-		refuse(a, EPERM,
-		       "uid %llu may not %s the watchdog: only root may; run it with sudo",
-		       (unsigned long long)uid, right == RIGHT_NONE ? "ask" : "command");
+		if (right == RIGHT_NONE)
+			refuse(a, EPERM,
+			       "permission denied: run as root or join group '" HF_BUS_GROUP "'");
+		else
+			refuse(a, EPERM, "permission denied: only root may command the watchdog");
 		if (hf_ratelimit_take(&b->stranger_log, hf_now_monotonic_ns()))
 			hf_warn("refused a request of uid %llu on the bus",
 				(unsigned long long)uid);
@@ -268,6 +277,7 @@ static void answer_message(struct hf_bus *b, nng_msg *msg)
 	_cleanup_(hf_pb_freep) Bus__Request *q = NULL;
 	struct answer *a = calloc(1, sizeof(*a));
 	struct hf_buf out = {};
+	nng_pipe pipe = nng_msg_get_pipe(msg);
 	uint64_t uid = UINT64_MAX;
 	int r;
 
@@ -276,14 +286,14 @@ static void answer_message(struct hf_bus *b, nng_msg *msg)
 		return;
 	}
 	bus__response__init(&a->response);
-	r = nng_pipe_get_uint64(nng_msg_get_pipe(msg), NNG_OPT_IPC_PEER_UID, &uid);
+	r = nng_pipe_get_uint64(pipe, NNG_OPT_IPC_PEER_UID, &uid);
 	if (r != 0)
 		uid = UINT64_MAX; /* nobody */
 	r = hf_pb_unpack(&bus__request__descriptor, nng_msg_body(msg), nng_msg_len(msg), &q);
 	if (r < 0)
 		refuse(a, EBADMSG, "the request is not one of ours: %s", strerror(-r));
 	else
-		handle(b, q, uid, a);
+		handle(b, q, pipe, uid, a);
 	r = hf_pb_pack(&a->response.base, &out);
 	free(a);
 	nng_msg_clear(msg);
@@ -348,6 +358,7 @@ int hf_bus_new(struct hf_watchdog *w, struct hf_bus **ret)
 	if (!b)
 		return -ENOMEM;
 	b->magic = BUS_MAGIC;
+	b->bus_gid = hf_bus_group();
 	b->w = w;
 	b->stranger_log = (struct hf_ratelimit){.burst = 5, .interval_ns = 60 * HF_NS_PER_S};
 	/* We hold the instance's lock: whatever is there is a predecessor's. */

@@ -6,7 +6,6 @@
 #include "userspace/agent/bus.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -23,6 +22,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "userspace/proto/bus_access.h"
 #include "userspace/proto/frame.h"
 #include "userspace/proto/nng_guard.h"
 
@@ -56,87 +56,17 @@ struct hf_bus {
 	int64_t bus_gid; /* -1: there is no such group */
 };
 
-bool hf_bus_permitted(uint32_t uid, uint32_t gid, const char *groups, uint32_t own_uid,
-		      int64_t bus_gid)
-{
-	if (uid == 0 || uid == own_uid)
-		return true;
-	if (bus_gid < 0)
-		return false;
-	if (gid == (uint32_t)bus_gid)
-		return true;
-	for (const char *p = groups; p && *p;) {
-		char *end;
-		unsigned long g;
-
-		p += strspn(p, " \t");
-		g = strtoul(p, &end, 10);
-		if (end == p)
-			break;
-		if (g == (unsigned long)bus_gid)
-			return true;
-		p = end;
-	}
-	return false;
-}
-
-int64_t hf_bus_group_in(const char *text, const char *name)
-{
-	size_t n = strlen(name);
-
-	for (const char *line = text; line && *line; line = strchr(line, '\n')) {
-		uint64_t gid;
-		char number[16];
-		const char *p;
-
-		line += *line == '\n';
-		if (strncmp(line, name, n) != 0 || line[n] != ':')
-			continue;
-		p = strchr(line + n + 1, ':');
-		if (!p)
-			return -1;
-		hf_strf(number, sizeof(number), "%.*s", (int)strspn(p + 1, "0123456789"), p + 1);
-		return hf_parse_u64(number, &gid) < 0 || gid >= UINT32_MAX ? -1 : (int64_t)gid;
-	}
-	return -1;
-}
-
-/* The package makes the group locally; asking name services costs a megabyte of their libraries. */
-static int64_t local_group(const char *name)
-{
-	_cleanup_free_ char *text = NULL;
-	size_t len;
-
-	if (hf_read_file(AT_FDCWD, "/etc/group", 1u << 20, &text, &len) < 0)
-		return -1;
-	return hf_bus_group_in(text, name);
-}
-
 /* Any thread. */
 static bool peer_permitted(const struct hf_bus *b, nng_pipe pipe)
 {
-	_cleanup_free_ char *status = NULL;
 	uint64_t uid = UINT32_MAX, gid = UINT32_MAX, pid = 0;
-	char path[48], *groups = NULL;
-	size_t len;
 
 	if (nng_pipe_get_uint64(pipe, NNG_OPT_IPC_PEER_UID, &uid) != 0 ||
 	    nng_pipe_get_uint64(pipe, NNG_OPT_IPC_PEER_GID, &gid) != 0)
 		return false;
-	if (hf_bus_permitted((uint32_t)uid, (uint32_t)gid, NULL, b->own_uid, b->bus_gid))
-		return true;
-	/* Supplementary groups are not in the peer's credentials. */
-	if (nng_pipe_get_uint64(pipe, NNG_OPT_IPC_PEER_PID, &pid) != 0 || pid == 0)
-		return false;
-	hf_strf(path, sizeof(path), "/proc/%llu/status", (unsigned long long)pid);
-	if (hf_read_file(AT_FDCWD, path, 65536, &status, &len) < 0)
-		return false;
-	groups = strstr(status, "\nGroups:");
-	if (!groups)
-		return false;
-	groups += strlen("\nGroups:");
-	groups[strcspn(groups, "\n")] = 0;
-	return hf_bus_permitted((uint32_t)uid, (uint32_t)gid, groups, b->own_uid, b->bus_gid);
+	(void)nng_pipe_get_uint64(pipe, NNG_OPT_IPC_PEER_PID, &pid); /* 0: its groups are unknown */
+	return uid == 0 || uid == b->own_uid ||
+	       hf_bus_in_group((uint32_t)gid, (pid_t)pid, b->bus_gid);
 }
 
 static void wake(struct hf_bus *b)
@@ -380,7 +310,7 @@ int hf_bus_new(sd_event *event, const char *request_url, const char *events_url,
 	b->userdata = userdata;
 	b->own_uid = getuid();
 	(void)pthread_mutex_init(&b->lock, NULL);
-	b->bus_gid = local_group(HF_BUS_GROUP);
+	b->bus_gid = hf_bus_group();
 	b->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (b->wake_fd < 0)
 		return -errno;

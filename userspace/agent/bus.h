@@ -24,7 +24,6 @@
 #define HF_BUS_REQUESTS_MAX 4u
 #define HF_BUS_REQUEST_MAX  (128u << 10) /* an enrolment with a CA bundle */
 #define HF_BUS_ANSWER_MAX   (900u << 10) /* nng's default limit for a received message is 1 MiB */
-#define HF_BUS_GROUP        "holdfast"
 
 struct hf_bus;
 /* A request under way; valid until answered. */
@@ -47,9 +46,3 @@ void hf_bus_refuse(struct hf_bus_call *call, int error, const char *fmt, ...)
 
 /* To every subscriber; dropped where there is none. */
 void hf_bus_publish(struct hf_bus *b, const void *packed, size_t len);
-
-/* Pure: may a process with this uid, gid and "Groups:" line of /proc/PID/status use the bus? */
-bool hf_bus_permitted(uint32_t uid, uint32_t gid, const char *groups, uint32_t own_uid,
-		      int64_t bus_gid);
-/* Pure: the number of a group in the text of group(5), -1 if it is not there. */
-int64_t hf_bus_group_in(const char *text, const char *name);
