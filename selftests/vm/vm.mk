@@ -50,4 +50,4 @@ vm-systemd: ## install the .debs on Debian 12 with systemd, on each kernel, and 
 	$(Q)$(MAKE) deb VERSION=$(NEXT_VERSION) DEB_DIR=$(O)/deb-next
 	$(Q)mkdir -p $(O)/vm-systemd/debs && cp $(O)/deb/*.deb $(O)/deb-next/holdfast_$(NEXT_VERSION)_amd64.deb $(O)/vm-systemd/debs/
 	$(Q)$(VM_SYSTEMD) --out $(O)/vm-systemd --debs $(O)/vm-systemd/debs --version $(VERSION) \
-		--next $(NEXT_VERSION) $(SYSTEMD_KERNELS)
+		--next $(NEXT_VERSION) $(if $(T),--only '$(T)') $(SYSTEMD_KERNELS)
