@@ -189,11 +189,18 @@ static void on_spool_readable(void *userdata)
 
 static void on_spool_disk(int r, void *userdata)
 {
-	(void)userdata;
-	if (r < 0)
+	struct hf_agent *a = HF_CAST(userdata, struct hf_agent, HF_AGENT_MAGIC);
+
+	if (r < 0) {
 		hf_error_r(r, "write the spool, keeping telemetry in memory meanwhile");
-	else
+		hf_strf(a->last_error, sizeof(a->last_error), "the spool cannot be written: %s",
+			strerror(-r));
+	} else {
 		hf_notice("the spool can be written again");
+		a->last_error[0] = 0;
+	}
+	if (a->channel)
+		hf_channel_status_changed(a->channel);
 }
 
 static int on_spool_io(sd_event_source *s, int fd, uint32_t revents, void *userdata)
@@ -421,7 +428,7 @@ static int start_identity(struct hf_agent *a)
 		.environment = a->environment,
 		.kernel_assist = "off",
 		.started_unix_ns = hf_now_realtime_ns(),
-		.last_error = "",
+		.last_error = a->last_error,
 		.effective_config = hf_agent_effective_config,
 		.userdata = a,
 	};

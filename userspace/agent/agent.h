@@ -37,6 +37,7 @@ struct hf_agent {
 	sd_event *event;
 	struct hf_paths paths;
 	struct hf_config config;
+	char last_error[128]; /* for the health the portal sees; "" fine */
 	char environment[40]; /* of the start: a change waits for a restart */
 	struct hf_host host;
 	struct hf_self self;

@@ -253,6 +253,14 @@ static int on_ticket(sd_event_source *s, uint64_t usec, void *userdata)
 	return 0;
 }
 
+void hf_channel_status_changed(struct hf_channel *ch)
+{
+	if (!ch->session)
+		return;
+	hf_session_status_changed(ch->session);
+	hf_session_probe(ch->session); /* the next message carries it: let there be one */
+}
+
 int hf_channel_send_batch(struct hf_channel *ch, Session__TelemetryBatch *batch)
 {
 	int r;

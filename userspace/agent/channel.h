@@ -91,6 +91,9 @@ void hf_channel_resumed(struct hf_channel *ch, uint64_t slept_ms);
 void hf_channel_clock_set(struct hf_channel *ch);
 void hf_channel_last_exit(struct hf_channel *ch, const struct hf_sup_last_exit *e);
 
+/* What hf_self says has changed: tell the portal. */
+void hf_channel_status_changed(struct hf_channel *ch);
+
 /* -EPIPE while offline, -ENOBUFS: later (`writable`). */
 int hf_channel_send_batch(struct hf_channel *ch, Session__TelemetryBatch *batch);
 
