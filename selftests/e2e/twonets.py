@@ -58,8 +58,12 @@ class TwoNetsTest(InstanceTest):
         return {o["id"] for o in self.i.local_outages()}
 
     def begun(self, known, deadline_s):
-        """The next outage's record, while it may still last."""
-        return wait_for(lambda: next((o for o in self.i.local_outages() if o["id"] not in known), None), deadline_s, "an outage to begin")
+        """The next outage's record, while it may still last, once it is sealed (the log says so)."""
+        sealed = self.log("launch").count(" notice: outage: ")
+        record = wait_for(lambda: next((o for o in self.i.local_outages() if o["id"] not in known), None), deadline_s, "an outage to begin")
+        if not any(record["evidence"].values()):
+            wait_for(lambda: self.log("launch").count(" notice: outage: ") > sealed, 5, "the outage to be sealed")
+        return next(o for o in self.i.local_outages() if o["id"] == record["id"])
 
     def over(self, record, deadline_s):
         return wait_for(lambda: next((o for o in self.i.local_outages() if o["id"] == record["id"] and o["restored"]), None), deadline_s, "the outage to end")
