@@ -38,7 +38,7 @@ MAKES_FD = ["open", "openat", "socket", "socketpair", "pipe2", "accept4", "epoll
 
 # Text that has no place in the repository.
 MARKERS = re.compile(r"\b(TODO|FIXME|XXX)\b")
-MACHINE = re.compile(r"(?<![\w.])/(?:work/(?:main|shared)|tmp/wt|home/\w+)\b")
+MACHINE = re.compile(r"(?<![\w.])/(?:home/\w+|tmp/wt)\b")
 
 # ---- the check -------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 
 import ctypes
 import json
+import contextlib
 import os
 import pathlib
 import signal
@@ -104,7 +105,11 @@ class Confinement(WatchdogTest):
         with open(f"/proc/{a['pid']}/limits", encoding="ascii") as f:
             limits = f.read()
         self.assertRegex(limits, r"Max core file size +0 +0 ")
-        ours = {os.readlink(f"/proc/{self.watchdog_pid()}/fd/{n}") for n in os.listdir(f"/proc/{self.watchdog_pid()}/fd")}
+        ours = set()
+        fds = f"/proc/{self.watchdog_pid()}/fd"
+        for n in os.listdir(fds):
+            with contextlib.suppress(FileNotFoundError):  # closed while we look
+                ours.add(os.readlink(f"{fds}/{n}"))
         for n in os.listdir(f"/proc/{a['pid']}/fd"):
             if int(n) > 2:
                 target = os.readlink(f"/proc/{a['pid']}/fd/{n}")

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-cd /work/main
+cd /home/somebody/holdfast
