@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The watchdog against a component that misbehaves in every way it can."""
 
+import contextlib
 import ctypes
 import json
-import contextlib
 import os
 import pathlib
 import signal
@@ -112,7 +112,10 @@ class Confinement(WatchdogTest):
                 ours.add(os.readlink(f"{fds}/{n}"))
         for n in os.listdir(f"/proc/{a['pid']}/fd"):
             if int(n) > 2:
-                target = os.readlink(f"/proc/{a['pid']}/fd/{n}")
+                try:
+                    target = os.readlink(f"/proc/{a['pid']}/fd/{n}")
+                except FileNotFoundError:  # closed while we look
+                    continue
                 self.assertTrue(target.startswith(("socket:", "anon_inode:")) and target not in ours - {x for x in ours if x.startswith("anon_inode")}, target)
 
     def test_watchdog_and_launch_have_no_network_socket(self):
@@ -134,7 +137,10 @@ class Confinement(WatchdogTest):
         for pid in (self.watchdog_pid(), self.i.pid_of("launch"), a["pid"]):
             sockets = set()
             for n in os.listdir(f"/proc/{pid}/fd"):
-                target = os.readlink(f"/proc/{pid}/fd/{n}")
+                try:
+                    target = os.readlink(f"/proc/{pid}/fd/{n}")
+                except FileNotFoundError:  # closed while we look
+                    continue
                 if target.startswith("socket:["):
                     sockets.add(target[8:-1])
             self.assertEqual(sockets & inet, set(), pid)
