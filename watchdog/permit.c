@@ -28,6 +28,12 @@ static const struct line lines[] = {
 	{HF_SUP_UNWATCH_SOCKET, IN(GREETED) | IN(READY) | IN(STOPPING), false},
 	{HF_SUP_STOPPING, IN(GREETED) | IN(READY), true},
 	{HF_SUP_CANARY_SEEN, IN(READY), false},
+	{HF_SUP_ACTION_KEYS, IN(READY), false},
+	{HF_SUP_ACTION_TIME, IN(READY), false},
+	{HF_SUP_ACTION, IN(READY), false},
+	{HF_SUP_ACTION_CANCEL, IN(READY) | IN(STOPPING), false},
+	{HF_SUP_ACTION_QUERY, IN(READY), false},
+	{HF_SUP_ACTION_FORGET, IN(READY) | IN(STOPPING), false},
 };
 _Static_assert(HF_ARRAY_SIZE(lines) <= 32, "one bit each in hf_permit.used");
 

@@ -189,12 +189,22 @@ static int on_packet(struct hf_peer *conn, const void *packet, size_t len)
 	case HF_SUP_CANARY_SEEN:
 		/* The canary is judged with releases; until then an answer to it is news to us. */
 		return -EPERM;
+	case HF_SUP_ACTION_KEYS:
+	case HF_SUP_ACTION_TIME:
+	case HF_SUP_ACTION:
+	case HF_SUP_ACTION_CANCEL:
+	case HF_SUP_ACTION_QUERY:
+	case HF_SUP_ACTION_FORGET:
+		deny(conn, (enum hf_sup_type)hdr->type, -ENOSYS);
+		return 0;
 	case HF_SUP_WELCOME:
 	case HF_SUP_KERNEL:
 	case HF_SUP_LAST_EXIT:
 	case HF_SUP_STOP:
 	case HF_SUP_RELOAD:
 	case HF_SUP_DENIED:
+	case HF_SUP_ACTION_NONCE:
+	case HF_SUP_ACTION_STATE:
 		break;
 	}
 	return -EPERM; /* not in the permit table either */

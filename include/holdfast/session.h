@@ -40,3 +40,15 @@
 #define HF_MSG_TELEMETRY_ACK "ack"           /* session.TelemetryAck */
 #define HF_MSG_OUTAGE        "outage"        /* bus.Outage */
 #define HF_MSG_OUTAGE_ACK    "outage_ack"    /* session.OutageAck */
+
+/* Of HF_CAP_ACTION, messages of action.proto. */
+#define HF_MSG_ACTION       "action"       /* action.Deliver */
+#define HF_MSG_CANCEL       "cancel"       /* action.Cancel */
+#define HF_MSG_STATE        "state"        /* action.State */
+#define HF_MSG_RESULT       "result"       /* action.Result */
+#define HF_MSG_RESULT_ACK   "result_ack"   /* action.ResultAck */
+#define HF_MSG_ARTIFACT     "artifact"     /* action.Artifact */
+#define HF_MSG_ARTIFACT_ACK "artifact_ack" /* action.ArtifactAck */
+#define HF_MSG_TIME_ASK     "time_ask"     /* action.TimeAsk */
+#define HF_MSG_TIME         "time"         /* action.Time */
+#define HF_MSG_KEYS         "keys"         /* action.Keys */

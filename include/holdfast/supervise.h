@@ -26,6 +26,9 @@
 #define HF_SUP_TEXT_MAX    256u /* status and reason texts with NUL */
 #define HF_SUP_COMM_MAX    16u
 #define HF_SUP_PACKET_MAX  4096u /* no message is longer */
+#define HF_SUP_BLOB_MAX    3840u /* bytes of a peer that the component passes on unchanged */
+#define HF_SUP_ID_MAX      40u   /* UUID text with NUL, padded */
+#define HF_SUP_NONCE_SIZE  16u
 
 enum hf_sup_type {
 	/* component → watchdog */
@@ -37,6 +40,12 @@ enum hf_sup_type {
 	HF_SUP_UNWATCH_SOCKET, /* struct hf_sup_cookie */
 	HF_SUP_STOPPING,       /* struct hf_sup_text: it leaves on its own, reason */
 	HF_SUP_CANARY_SEEN,    /* struct hf_sup_canary: the agent saw that process exit */
+	HF_SUP_ACTION_KEYS,    /* struct hf_sup_blob: action.Keys; answered by ACTION_NONCE */
+	HF_SUP_ACTION_TIME,    /* struct hf_sup_blob: action.Time with the watchdog's nonce */
+	HF_SUP_ACTION,         /* struct hf_sup_blob: action.Envelope; answered by ACTION_STATE */
+	HF_SUP_ACTION_CANCEL,  /* struct hf_sup_action_id */
+	HF_SUP_ACTION_QUERY,   /* struct hf_sup_action_id: answered by ACTION_STATE */
+	HF_SUP_ACTION_FORGET,  /* struct hf_sup_action_id: the portal has its result */
 
 	/* watchdog → component */
 	HF_SUP_WELCOME = 64, /* struct hf_sup_welcome */
@@ -45,6 +54,8 @@ enum hf_sup_type {
 	HF_SUP_STOP,         /* struct hf_sup_text: stop now, reason */
 	HF_SUP_RELOAD,       /* header only: read the configuration again */
 	HF_SUP_DENIED,       /* struct hf_sup_denied: request refused or failed */
+	HF_SUP_ACTION_NONCE, /* struct hf_sup_action_nonce */
+	HF_SUP_ACTION_STATE, /* struct hf_sup_action_state, perhaps with descriptors */
 };
 
 struct hf_sup_hdr {
@@ -82,6 +93,49 @@ struct hf_sup_cookie {
 struct hf_sup_canary {
 	struct hf_sup_hdr hdr;
 	uint64_t nonce;
+};
+
+/* What the portal said, for the watchdog's own eyes. */
+struct hf_sup_blob {
+	struct hf_sup_hdr hdr;
+	uint32_t length; /* used bytes; the rest is zero */
+	uint32_t reserved;
+	uint8_t bytes[HF_SUP_BLOB_MAX];
+};
+
+struct hf_sup_action_id {
+	struct hf_sup_hdr hdr;
+	char id[HF_SUP_ID_MAX];
+};
+
+/* The answer to ACTION_KEYS: are they taken, and does the watchdog need the portal's time? */
+struct hf_sup_action_nonce {
+	struct hf_sup_hdr hdr;
+	int32_t error;        /* 0, or -errno: the keys were not taken */
+	uint32_t time_wanted; /* 1: have the portal sign this nonce */
+	uint8_t nonce[HF_SUP_NONCE_SIZE];
+	uint8_t key_id[8];          /* the trusted key, zero: none */
+	char text[HF_SUP_TEXT_MAX]; /* why the keys were not taken */
+};
+
+/*
+ * Where an action is; sent for each change of one that was asked for on this connection. A final
+ * one brings descriptors of files to read: the result if result_bytes, then the artifact if
+ * artifact_bytes.
+ */
+struct hf_sup_action_state {
+	struct hf_sup_hdr hdr;
+	char id[HF_SUP_ID_MAX];
+	uint32_t state;   /* enum hf_action_state (holdfast/action.h) */
+	uint32_t refusal; /* enum hf_action_refusal */
+	uint32_t percent;
+	uint32_t leaving;         /* 1: the component that hears this will be stopped by it */
+	uint64_t started_unix_ns; /* 0: it did not; local clock */
+	uint64_t finished_unix_ns;
+	uint64_t result_bytes;
+	uint64_t artifact_bytes;
+	uint8_t artifact_sha256[32];
+	char text[HF_SUP_TEXT_MAX];
 };
 
 struct hf_sup_welcome {

@@ -55,9 +55,9 @@ READERS = [
      ["bpf/*", "include/holdfast/kernel_*.h", "userspace/agent/ring.[ch]", "userspace/agent/kernel_*.[ch]",
       "watchdog/kernel_*.[ch]", "selftests/*"]),
     ("gen/*.skel.h", ["watchdog/kernel_load.c", "selftests/*"]),
-    # The watchdog's state machines have structs of their own; only the bus speaks protobuf.
+    # The watchdog's state machines have structs of their own; only the bus and signed actions speak protobuf.
     ("gen/*.pb-c.h",
-     ["userspace/*", "watchdog/bus*.[ch]", "tools/*", "selftests/*"]),
+     ["userspace/*", "watchdog/bus*.[ch]", "watchdog/action*.[ch]", "tools/*", "selftests/*"]),
 ]
 
 # Each library's headers, and the files that may include them: as few as possible, ideally one.
@@ -70,7 +70,7 @@ THIRD_PARTY = [
       "tools/portal/ca*.c", "tools/portal/token*.c", "tools/portal/auth*.c", "tools/portal/key*.c",
       "tools/swarm/*.c", "selftests/*"]),
     ("wslay/*", ["userspace/net/websocket.c"]),
-    ("systemd/sd-event.h", ["userspace/agent/*", "userspace/net/*", "watchdog/*", "tools/portal/*", "tools/swarm/*", "selftests/*"]),
+    ("systemd/sd-event.h", ["include/base/disk.h", "userspace/base/disk.c", "userspace/agent/*", "userspace/net/*", "watchdog/*", "tools/portal/*", "tools/swarm/*", "selftests/*"]),
     ("systemd/sd-daemon.h", ["userspace/agent/main.c", "watchdog/*.c", "tools/portal/main.c"]),
     ("nng/*", ["userspace/agent/bus*.c", "watchdog/bus*.c", "tools/ctl/bus*.c", "selftests/*"]),
     ("protobuf-c/*", ["userspace/proto/*", "selftests/*"]),

@@ -16,7 +16,7 @@
 #include "userspace/agent/bus.h"
 #include "userspace/agent/channel.h"
 #include "userspace/agent/clockwatch.h"
-#include "userspace/agent/disk.h"
+#include "base/disk.h"
 #include "userspace/agent/events.h"
 #include "userspace/agent/host.h"
 #include "userspace/agent/identity.h"

@@ -20,7 +20,7 @@
 #include "session.pb-c.h"
 #include "userspace/agent/blackbox.h"
 #include "userspace/agent/channel_table.h"
-#include "userspace/agent/disk.h"
+#include "base/disk.h"
 #include "userspace/agent/evidence.h"
 #include "userspace/agent/identity.h"
 #include "userspace/agent/outage.h"

@@ -24,7 +24,7 @@
 #include "base/str.h"
 #include "holdfast/session.h"
 #include "opamp.pb-c.h"
-#include "userspace/agent/disk.h"
+#include "base/disk.h"
 
 #define HF_ID_KEY       "key.pem"
 #define HF_ID_CERT      "cert.pem"

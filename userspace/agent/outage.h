@@ -15,7 +15,7 @@
 
 #include "base/cleanup.h"
 #include "bus.pb-c.h"
-#include "userspace/agent/disk.h"
+#include "base/disk.h"
 
 #define HF_OUTAGES_MAX         256u
 #define HF_OUTAGE_ATTEMPTS_MAX 16u /* of one record: the first half and the last half */

@@ -14,7 +14,7 @@
 #include "base/cleanup.h"
 #include "base/err.h"
 #include "holdfast/config.h"
-#include "userspace/agent/disk.h"
+#include "base/disk.h"
 #include "userspace/agent/identity.h"
 #include "userspace/net/dial.h"
 #include "userspace/net/tls_stream.h"

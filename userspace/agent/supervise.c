@@ -29,6 +29,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "holdfast/action.h"
 
 #define SUPERVISE_MAGIC 0x53555056u
 
@@ -212,6 +213,24 @@ static void on_kernel(struct hf_supervise *s, const struct hf_sup_kernel *k, int
 		out[i] = hf_close(out[i]);
 }
 
+/* The files come in one order; which of them are there is in the sizes. */
+static int on_action_state(struct hf_supervise *s, const struct hf_sup_action_state *m, int *fds,
+			   unsigned n)
+{
+	int result = -1, artifact = -1;
+	unsigned want = (m->result_bytes > 0) + (m->artifact_bytes > 0);
+
+	if (m->state >= _HF_ACTION_STATE_MAX || m->refusal >= _HF_ACTION_REFUSED_MAX || n != want)
+		return -EBADMSG;
+	if (m->result_bytes)
+		result = fds[0];
+	if (m->artifact_bytes)
+		artifact = fds[n - 1];
+	if (s->cb.action_state)
+		s->cb.action_state(m, result, artifact, s->arg);
+	return 0;
+}
+
 /* Dispatches one checked packet. -EBADMSG when the watchdog may not say that now. */
 static int on_packet(struct hf_supervise *s, const void *packet, int *fds, unsigned n_fds)
 {
@@ -221,7 +240,7 @@ static int on_packet(struct hf_supervise *s, const void *packet, int *fds, unsig
 
 	if (!s->welcomed && hdr->type != HF_SUP_WELCOME)
 		return -EBADMSG;
-	if (n_fds && hdr->type != HF_SUP_KERNEL)
+	if (n_fds && hdr->type != HF_SUP_KERNEL && hdr->type != HF_SUP_ACTION_STATE)
 		return -EBADMSG;
 	switch (hdr->type) {
 	case HF_SUP_WELCOME:
@@ -251,6 +270,12 @@ static int on_packet(struct hf_supervise *s, const void *packet, int *fds, unsig
 		if (s->cb.denied)
 			s->cb.denied((enum hf_sup_type)denied->request, -denied->error, s->arg);
 		return 0;
+	case HF_SUP_ACTION_NONCE:
+		if (s->cb.action_nonce)
+			s->cb.action_nonce(packet, s->arg);
+		return 0;
+	case HF_SUP_ACTION_STATE:
+		return on_action_state(s, packet, fds, n_fds);
 	default: /* a component's own messages, reflected */
 		return -EBADMSG;
 	}
@@ -536,6 +561,34 @@ void hf_supervise_canary_seen(struct hf_supervise *s, uint64_t nonce)
 	struct hf_sup_canary m = {.hdr = header(HF_SUP_CANARY_SEEN), .nonce = nonce};
 
 	send_message(s, &m);
+}
+
+int hf_supervise_action_blob(struct hf_supervise *s, enum hf_sup_type type, const void *bytes,
+			     size_t len)
+{
+	struct hf_sup_blob m = {.hdr = header(type), .length = (uint32_t)len};
+
+	hf_assert(hf_sup_size(type) == sizeof(m));
+	if (len > sizeof(m.bytes))
+		return -EMSGSIZE;
+	if (!s->welcomed)
+		return -ENOTCONN;
+	memcpy(m.bytes, bytes, len);
+	send_message(s, &m);
+	return 0;
+}
+
+int hf_supervise_action_id(struct hf_supervise *s, enum hf_sup_type type, const char *id)
+{
+	struct hf_sup_action_id m = {.hdr = header(type)};
+
+	hf_assert(hf_sup_size(type) == sizeof(m));
+	if (!hf_strlcpy(m.id, id, sizeof(m.id)))
+		return -EINVAL;
+	if (!s->welcomed)
+		return -ENOTCONN;
+	send_message(s, &m);
+	return 0;
 }
 
 int hf_supervise_add_worker(struct hf_supervise *s)

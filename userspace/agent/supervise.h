@@ -46,6 +46,11 @@ struct hf_supervise_callbacks {
 	void (*reload)(void *arg);
 	/* A request failed: error is a positive errno. The connection goes on. */
 	void (*denied)(enum hf_sup_type request, int error, void *arg);
+	/* The watchdog's answer to keys; where an action is. Borrowed for the call, also the
+	 * descriptors (-1: none): duplicate what is read later. */
+	void (*action_nonce)(const struct hf_sup_action_nonce *m, void *arg);
+	void (*action_state)(const struct hf_sup_action_state *m, int result_fd, int artifact_fd,
+			     void *arg);
 	/* The watchdog went away; dialling again has begun. */
 	void (*lost)(void *arg);
 };
@@ -84,6 +89,15 @@ int hf_supervise_watch_socket(struct hf_supervise *s, uint64_t cookie);
 void hf_supervise_unwatch_socket(struct hf_supervise *s, uint64_t cookie);
 /* The agent saw the watchdog's canary process exit. */
 void hf_supervise_canary_seen(struct hf_supervise *s, uint64_t nonce);
+
+/*
+ * Actions are not remembered here: their owner says them again after `welcome`. type is one of
+ * HF_SUP_ACTION_{KEYS,TIME} and HF_SUP_ACTION, resp. HF_SUP_ACTION_{CANCEL,QUERY,FORGET}.
+ * -ENOTCONN: no watchdog now. -EMSGSIZE, -EINVAL: it fits no message.
+ */
+int hf_supervise_action_blob(struct hf_supervise *s, enum hf_sup_type type, const void *bytes,
+			     size_t len);
+int hf_supervise_action_id(struct hf_supervise *s, enum hf_sup_type type, const char *id);
 
 /* Registers worker 1..HF_SUP_WORKERS_MAX-1, idle. Returns its number or -ENOSPC. Loop only. */
 int hf_supervise_add_worker(struct hf_supervise *s);

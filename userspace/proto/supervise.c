@@ -15,6 +15,8 @@
 #include "base/cleanup.h"
 #include "base/str.h"
 
+_Static_assert(sizeof(struct hf_sup_blob) <= HF_SUP_PACKET_MAX, "the longest message");
+
 struct text_field {
 	size_t offset, size;
 };
@@ -43,6 +45,21 @@ static const struct shape shapes[] = {
 	{HF_SUP_UNWATCH_SOCKET, sizeof(struct hf_sup_cookie), "UNWATCH_SOCKET", {}},
 	{HF_SUP_STOPPING, sizeof(struct hf_sup_text), "STOPPING", {TEXT(hf_sup_text, text)}},
 	{HF_SUP_CANARY_SEEN, sizeof(struct hf_sup_canary), "CANARY_SEEN", {}},
+	{HF_SUP_ACTION_KEYS, sizeof(struct hf_sup_blob), "ACTION_KEYS", {}},
+	{HF_SUP_ACTION_TIME, sizeof(struct hf_sup_blob), "ACTION_TIME", {}},
+	{HF_SUP_ACTION, sizeof(struct hf_sup_blob), "ACTION", {}},
+	{HF_SUP_ACTION_CANCEL,
+	 sizeof(struct hf_sup_action_id),
+	 "ACTION_CANCEL",
+	 {TEXT(hf_sup_action_id, id)}},
+	{HF_SUP_ACTION_QUERY,
+	 sizeof(struct hf_sup_action_id),
+	 "ACTION_QUERY",
+	 {TEXT(hf_sup_action_id, id)}},
+	{HF_SUP_ACTION_FORGET,
+	 sizeof(struct hf_sup_action_id),
+	 "ACTION_FORGET",
+	 {TEXT(hf_sup_action_id, id)}},
 	{HF_SUP_WELCOME,
 	 sizeof(struct hf_sup_welcome),
 	 "WELCOME",
@@ -55,6 +72,14 @@ static const struct shape shapes[] = {
 	{HF_SUP_STOP, sizeof(struct hf_sup_text), "STOP", {TEXT(hf_sup_text, text)}},
 	{HF_SUP_RELOAD, sizeof(struct hf_sup_hdr), "RELOAD", {}},
 	{HF_SUP_DENIED, sizeof(struct hf_sup_denied), "DENIED", {}},
+	{HF_SUP_ACTION_NONCE,
+	 sizeof(struct hf_sup_action_nonce),
+	 "ACTION_NONCE",
+	 {TEXT(hf_sup_action_nonce, text)}},
+	{HF_SUP_ACTION_STATE,
+	 sizeof(struct hf_sup_action_state),
+	 "ACTION_STATE",
+	 {TEXT(hf_sup_action_state, id), TEXT(hf_sup_action_state, text)}},
 };
 
 static const struct shape *find_shape(unsigned type)
@@ -97,6 +122,13 @@ int hf_sup_check(const void *packet, size_t len)
 		size_t n = strnlen(text, s->text[i].size);
 
 		if (s->text[i].size && (n == s->text[i].size || !hf_utf8_valid(text, n)))
+			return -EBADMSG;
+	}
+	if (s->size == sizeof(struct hf_sup_blob)) {
+		uint32_t n;
+
+		memcpy(&n, (const char *)packet + offsetof(struct hf_sup_blob, length), sizeof(n));
+		if (n > HF_SUP_BLOB_MAX)
 			return -EBADMSG;
 	}
 	return 0;

@@ -4,7 +4,7 @@
 
 #include <sys/stat.h>
 
-#include "userspace/agent/disk.h"
+#include "base/disk.h"
 
 struct heard {
 	bool done;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A queue, a thread, an eventfd. The lock is never held over I/O. */
-#include "userspace/agent/disk.h"
+#include "base/disk.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -2,8 +2,8 @@
 /*
  * Small state files without blocking the loop: a thread writes each one atomically (temporary file,
  * fsync, rename, fsync of the directory) or removes it, in the order asked, and tells the loop.
- * This is the agent's second thread beside the spool's writer; the reason is fsync(2), which may
- * take seconds.
+ * One thread a process (in the agent beside the spool's writer); the reason is fsync(2), which may
+ * take seconds. Needs libsystemd, which whoever uses it links.
  *
  * Waiting jobs of one path are coalesced unless somebody waits for them (done): only the last
  * content matters. Bounds: HF_DISK_JOBS_MAX waiting jobs, HF_DISK_BYTES_MAX
