@@ -6,11 +6,14 @@ that a mistake in the product's codecs cannot hide behind itself.
 """
 
 import base64
+import contextlib
+import copy
 import os
 import socket
 import ssl
 import struct
 import tempfile
+import threading
 import time
 import uuid
 import zlib
@@ -287,6 +290,7 @@ class Endpoint:
         self.uid = uuid.uuid4().bytes
         self.boot_id = os.urandom(16)
         self.machine_id_hash = os.urandom(32)
+        self.run_id = os.urandom(16)
         self.hostname, self.environment, self.plain = hostname, environment, plain
         self.capabilities = 0x1 | 0x100 | 0x2000
         self.epoch = 0
@@ -320,6 +324,7 @@ class Endpoint:
             "f7": time.time_ns(),
             "f8": [message(f1=s, f2=a, f3=b) for s, a, b in self.streams],
             "f10": self.hostname,
+            "f12": self.run_id,
         }
         return message(**{**f, **override})
 
@@ -368,6 +373,39 @@ class Endpoint:
                 self.custom.append((got[1], got[2]))
 
     # -- what an endpoint does
+
+    def copy(self, **changes):
+        """The same credential and counters on another machine; what `changes` leaves out stays."""
+        other = copy.copy(self)
+        other.ws, other.welcome, other.custom = None, None, []
+        for name, value in changes.items():
+            setattr(other, name, value)
+        return other
+
+    @contextlib.contextmanager
+    def answering(self):
+        """Reads meanwhile, so that pings are answered; what comes else is thrown away."""
+        stop = threading.Event()
+
+        def read():
+            self.ws.sock.settimeout(0.1)
+            while not stop.is_set():
+                try:
+                    self.ws.message()
+                except TimeoutError:
+                    continue
+                except (Closed, OSError):
+                    return
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+            if self.ws:
+                self.ws.sock.settimeout(10)
 
     def open(self, token=None, csr=None, **kw):
         """Connects, says hello; returns the first answer."""

@@ -7,6 +7,7 @@ import errno
 import os
 import signal
 import socket
+import struct
 import time
 
 from cryptography import x509
@@ -228,16 +229,95 @@ class PortalChannel(InstanceTest):
         ep.ws, ep.epoch = good, epoch
         self.assertEqual(first(ep.heartbeat(), 1), epoch)
 
-    def test_another_machine_with_the_same_identity_is_a_clone(self):
-        ep = Endpoint(self.i).online(self.token())
-        good, epoch, machine = ep.ws, ep.epoch, ep.machine_id_hash
-        ep.machine_id_hash = b"x" * 32
+    def held(self, ep):
+        """The answer to the first message is a Hold; returns its fields."""
         answer = ep.open()
-        self.assertEqual(first(parse(first(answer, 2)), 2), b"clone_detected")
+        error = parse(first(answer, 2))
+        self.assertEqual((first(error, 1), first(error, 2)), (2, b"clone_detected"))
+        hold = ep.custom_of(answer)
+        self.assertEqual(hold[1], "hold")
+        self.assertEqual(first(hold[2], 3), b"clone_detected")
+        self.assertEqual(first(hold[2], 1) * 10**6, first(parse(first(error, 3)), 1))
         self.assertEqual(self.closed(ep), (1008, "clone_detected"))
-        ep.ws, ep.epoch, ep.machine_id_hash = good, epoch, machine
-        self.assertEqual(first(ep.heartbeat(), 1), epoch)
-        self.assertEqual(self.status(ep)["status"], "online")
+        return hold[2]
+
+    def audit(self, action):
+        return [a for a in self.i.api("GET", "/audit")["items"] if a["action"] == action]
+
+    def test_a_copy_on_another_machine_is_held_and_reported_until_an_operator_decides(self):
+        ep = Endpoint(self.i, hostname="web-1").online(self.token())
+        other = ep.copy(machine_id_hash=b"x" * 32, boot_id=b"y" * 16, run_id=b"z" * 16, hostname="web-1-copy")
+        with ep.answering():
+            hold = self.held(other)
+            self.assertGreaterEqual(first(hold, 1), 300_000)
+            self.held(other)
+        s = self.status(ep)
+        self.assertEqual((s["status"], s["reason"]), ("online", "clone_detected"))
+        c = s["clone"]
+        self.assertEqual((c["hostname"], c["address"], c["attempts"]), ("web-1-copy", "127.0.0.1", 2))
+        self.assertEqual((c["machine_id_hash"], c["same_machine_id"]), ((b"x" * 32).hex(), False))
+        self.assertEqual(len(self.audit("endpoint.clone_detected")), 1)
+        self.assertIn("web-1-copy", self.audit("endpoint.clone_detected")[0]["detail"])
+        # Neither the endpoint's absence nor a restart of the portal lets the copy in.
+        ep.close()
+        self.wait_status(ep, "reconnecting")
+        self.held(other)
+        self.i.kill_portal()
+        self.i.start_portal()
+        self.held(other)
+        ep.open()
+        self.assertEqual(self.status(ep)["reason"], "clone_detected")
+        ep.close()
+        self.wait_status(ep, "reconnecting")
+        # The operator says which one it is by what comes next.
+        s = self.i.api("POST", f"/endpoints/{ep.id}/authorize")
+        self.assertIsNone(s["clone"])
+        self.assertIn("quarantine of 'web-1-copy'", self.audit("endpoint.authorize")[0]["detail"])
+        other.open()
+        self.assertEqual((self.status(ep)["status"], self.status(ep)["reason"]), ("online", "connected"))
+
+    def test_a_copied_process_of_the_same_kernel_is_a_clone(self):
+        ep = Endpoint(self.i).online(self.token())
+        other = ep.copy(run_id=b"z" * 16)
+        with ep.answering():
+            self.held(other)
+        self.assertTrue(self.status(ep)["clone"]["same_machine_id"])
+        self.assertEqual(first(ep.heartbeat(), 1), ep.epoch)
+
+    def test_a_rebooted_host_is_not_a_clone(self):
+        ep = Endpoint(self.i).online(self.token())
+        booted = ep.copy(boot_id=b"y" * 16, run_id=b"z" * 16)
+        # The old connection is there but nobody answers on it: the host lost power.
+        booted.open()
+        self.assertEqual(booted.authorization, "authorized")
+        self.assertIn("does not answer", self.log("portal"))
+        s = self.status(ep)
+        self.assertEqual((s["status"], s["reason"], s["clone"]), ("online", "connected", None))
+        with self.assertRaises(Closed) as c:
+            while True:
+                ep.ws.message()
+        self.assertEqual(c.exception.code, 4001)
+        self.assertEqual(first(booted.heartbeat(), 1), booted.epoch)
+
+    def test_a_reset_of_the_old_connection_decides_at_once(self):
+        ep = Endpoint(self.i).online(self.token())
+        booted = ep.copy(boot_id=b"y" * 16, run_id=b"z" * 16)
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(booted.open)
+            ep.ws.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            ep.close()
+            waiting.result(timeout=10)
+        self.assertNotIn("does not answer", self.log("portal"))
+        self.assertEqual(booted.authorization, "authorized")
+
+    def test_a_reimaged_host_is_not_a_clone(self):
+        ep = Endpoint(self.i).online(self.token())
+        ep.close()
+        self.wait_status(ep, "reconnecting")
+        imaged = ep.copy(machine_id_hash=b"x" * 32, boot_id=b"y" * 16, run_id=b"z" * 16)
+        imaged.open()
+        s = self.status(ep)
+        self.assertEqual((s["status"], s["reason"], s["clone"]), ("online", "connected", None))
 
     def test_heartbeats_are_answered_from_the_registry(self):
         ep = Endpoint(self.i).online(self.token())

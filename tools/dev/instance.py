@@ -73,6 +73,21 @@ def enter_netns(path):
     os.close(fd)
 
 
+def bind_files(pairs):
+    """In a mount namespace of its own: target shows source's content."""
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def mount(source, target, flags):
+        if libc.mount(source, target, None, flags, None) != 0:
+            raise OSError(ctypes.get_errno(), f"mount on '{target}'")
+
+    if libc.unshare(0x20000) != 0:  # CLONE_NEWNS
+        raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNS)")
+    mount(b"none", b"/", 0x44000)  # MS_REC | MS_PRIVATE
+    for source, target in pairs:
+        mount(os.fsencode(source), os.fsencode(target), 0x1000)  # MS_BIND
+
+
 class Instance:
     def __init__(self, directory, bindir, port=4320, host="127.0.0.1"):
         self.dir = pathlib.Path(directory).resolve()
@@ -82,6 +97,7 @@ class Instance:
         self.portal_environment = {}
         self.children = {}
         self.netns = {}  # daemon's name → path of the network namespace it shall live in
+        self.binds = {}  # daemon's name → [(source, target)]: files it shall see in a mount namespace of its own
 
     # ---- files -------------------------------------------------------------------------------
 
@@ -149,6 +165,8 @@ class Instance:
                 os.dup2(log, 2)
                 if name in self.netns:
                     enter_netns(self.netns[name])
+                if name in self.binds:
+                    bind_files(self.binds[name])
                 if uid is not None:
                     os.setgroups([])
                     os.setresgid(uid, uid, uid)

@@ -218,6 +218,7 @@ struct change {
 	struct hf_conn *conn;
 	enum change_kind kind;
 	struct hf_endpoint_row row; /* as it will be */
+	bool clear_clone;
 	struct hf_audit_row audit;
 };
 
@@ -226,6 +227,9 @@ static int run_change(struct hf_store *s, void *arg)
 	struct change *c = arg;
 	int r = c->kind == CHANGE_DELETE ? hf_store_endpoint_delete(s, c->row.id, c->audit.at_ns)
 					 : hf_store_endpoint_update(s, &c->row);
+
+	if (r == 0 && c->clear_clone)
+		r = hf_store_clone_clear(s, c->row.id);
 
 	return r < 0 ? r : hf_store_audit_insert(s, &c->audit);
 }
@@ -236,6 +240,8 @@ static void apply_change(struct change *c, struct hf_endpoint *ep)
 
 	switch (c->kind) {
 	case CHANGE_AUTHORIZATION:
+		if (c->clear_clone)
+			hf_fleet_clear_clone(p, ep);
 		hf_fleet_apply_authorization(p, ep, c->row.authorization, c->row.authorization_by,
 					     c->row.authorization_changed_ns);
 		break;
@@ -306,6 +312,19 @@ static void change_submit(struct change *c, struct hf_request *rq)
 	}
 }
 
+/* An operator who authorizes has judged who the endpoint is: whoever connects next. */
+static void lift_quarantine(struct hf_portal *p, struct change *c)
+{
+	const struct hf_endpoint *ep = hf_registry_find(p->registry, c->row.id);
+	size_t len = strlen(c->audit.detail);
+
+	if (!ep || !ep->clone)
+		return;
+	c->clear_clone = true;
+	(void)hf_strf(c->audit.detail + len, sizeof(c->audit.detail) - len,
+		      ", quarantine of '%s' at %s lifted", ep->clone->hostname, ep->clone->address);
+}
+
 static void set_authorization(struct hf_portal *p, struct hf_request *rq, enum hf_authorization to,
 			      const char *action)
 {
@@ -321,6 +340,8 @@ static void set_authorization(struct hf_portal *p, struct hf_request *rq, enum h
 	}
 	(void)hf_strf(c->audit.detail, sizeof(c->audit.detail), "%s → %s",
 		      hf_authorization_name(c->row.authorization), hf_authorization_name(to));
+	if (to == HF_AUTH_AUTHORIZED)
+		lift_quarantine(p, c);
 	c->row.authorization = to;
 	c->row.authorization_changed_ns = c->audit.at_ns;
 	(void)hf_strlcpy(c->row.authorization_by, rq->who.name, sizeof(c->row.authorization_by));
@@ -388,6 +409,7 @@ void hf_api_endpoint_delete(struct hf_portal *p, struct hf_request *rq)
 	if (!c)
 		return;
 	(void)hf_strlcpy(c->audit.detail, c->row.name, sizeof(c->audit.detail));
+	c->clear_clone = true;
 	change_submit(c, rq);
 }
 

@@ -81,6 +81,8 @@ int hf_conn_upgrade(struct hf_conn *c, const struct hf_http_message *rq, const c
 int hf_conn_ws_send(struct hf_conn *c, const void *data, size_t len);
 /* Sends the close frame and ends the connection when the peer answered it or after 2 s. */
 void hf_conn_ws_close(struct hf_conn *c, uint16_t code, const char *reason);
+/* Asks for a pong. */
+void hf_conn_ws_ping(struct hf_conn *c);
 /* Stops reading messages until called with false; what was received meanwhile waits in the kernel. */
 void hf_conn_ws_pause(struct hf_conn *c, bool pause);
 

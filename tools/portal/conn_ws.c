@@ -136,6 +136,14 @@ void hf_conn_ws_close(struct hf_conn *c, uint16_t code, const char *reason)
 	hf_conn_push(c);
 }
 
+void hf_conn_ws_ping(struct hf_conn *c)
+{
+	if (c->state != CONN_WEBSOCKET)
+		return;
+	(void)hf_ws_ping(c->ws, NULL, 0); /* queue full: what is in it must be answered first */
+	hf_conn_push(c);
+}
+
 void hf_conn_ws_pause(struct hf_conn *c, bool pause)
 {
 	if (c->state != CONN_WEBSOCKET || c->ws_paused == pause)

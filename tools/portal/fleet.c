@@ -18,6 +18,7 @@
 #include "base/str.h"
 #include "holdfast/cause.h"
 #include "tools/portal/hub.h"
+#include "tools/portal/link.h"
 #include "tools/portal/portal.h"
 #include "tools/portal/server.h"
 #include "tools/portal/writer.h"
@@ -245,6 +246,11 @@ void hf_fleet_remove(struct hf_portal *p, struct hf_endpoint *ep)
 		(void)hf_registry_unlink(ep, link, "revoked", true, hf_now_monotonic_ns());
 		hf_link_forget_endpoint(link);
 	}
+	if (ep->contender) {
+		link = ep->contender;
+		hf_contest_abandon(link);
+		hf_link_forget_endpoint(link);
+	}
 	ep->due = sd_event_source_disable_unref(ep->due);
 	hf_registry_remove(p->registry, ep);
 }
@@ -296,6 +302,29 @@ static int load_outage(const struct hf_outage_row *row, void *arg)
 	if (ep)
 		hf_endpoint_set_outage(ep, row);
 	return 0;
+}
+
+static int load_clone(const struct hf_clone_row *row, void *arg)
+{
+	struct hf_portal *p = arg;
+	struct hf_endpoint *ep = hf_registry_find(p->registry, row->endpoint);
+
+	if (!ep)
+		return 0;
+	ep->clone = malloc(sizeof(*ep->clone));
+	if (!ep->clone)
+		return -ENOMEM;
+	*ep->clone = *row;
+	ep->presence.clone = true;
+	return 0;
+}
+
+void hf_fleet_clear_clone(struct hf_portal *p, struct hf_endpoint *ep)
+{
+	free(ep->clone);
+	ep->clone = NULL;
+	ep->presence.clone = false;
+	hf_fleet_judge(p, ep);
 }
 
 static void expire_done(int r, void *arg)
@@ -355,6 +384,8 @@ int hf_fleet_new(struct hf_portal *p, struct hf_fleet **ret, struct hf_err *err)
 	r = hf_store_endpoints(p->store, load_one, p);
 	if (r == 0)
 		r = hf_store_last_outages(p->store, load_outage, p);
+	if (r == 0)
+		r = hf_store_clones(p->store, load_clone, p);
 	if (r < 0)
 		return hf_err_set(err, r, "load the endpoints: %s", hf_store_error(p->store));
 	for (size_t i = 0; i < hf_registry_count(p->registry); i++)
@@ -427,6 +458,24 @@ static json_t *outage_json(const struct hf_endpoint *ep)
 			 hf_json_us_as_ms(o->outage_us));
 }
 
+/* Who came with the same identity, from where: what an operator needs to find the copy. */
+static json_t *clone_json(const struct hf_endpoint *ep)
+{
+	const struct hf_clone_row *c = ep->clone;
+	char machine[2 * HF_HASH_SIZE + 1], boot[HF_UUID_TEXT_SIZE];
+
+	if (!c)
+		return json_null();
+	hf_hex_encode(machine, c->machine_id_hash, HF_HASH_SIZE);
+	hf_uuid_format(c->boot_id, boot);
+	return json_pack("{s:o, s:o, s:I, s:o, s:o, s:s, s:s, s:b}", "since",
+			 hf_json_time(c->since_ns), "last_seen", hf_json_time(c->last_ns),
+			 "attempts", (json_int_t)c->attempts, "address", hf_json_string(c->address),
+			 "hostname", hf_json_string(c->hostname), "machine_id_hash", machine,
+			 "boot_id", boot, "same_machine_id",
+			 memcmp(c->machine_id_hash, ep->row.machine_id_hash, HF_HASH_SIZE) == 0);
+}
+
 static json_t *components_json(const struct hf_endpoint *ep)
 {
 	json_t *list = json_array();
@@ -472,7 +521,7 @@ json_t *hf_endpoint_json(struct hf_portal *p, const struct hf_endpoint *ep)
 		      hf_json_string(r->kernel));
 	more = json_pack(
 		"{s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:s, s:I, s:o, s:o, s:i, s:o,"
-		" s:o, s:o}",
+		" s:o, s:o, s:o}",
 		"kernel_assist", hf_json_string(r->kernel_assist), "environment",
 		hf_json_string(r->environment), "group", hf_json_string(r->group), "hostname",
 		hf_json_string(r->hostname), "addresses", addresses_json(ep), "clock_offset_ms",
@@ -483,7 +532,7 @@ json_t *hf_endpoint_json(struct hf_portal *p, const struct hf_endpoint *ep)
 		hf_json_string(ep->link ? ep->tls_version : ""), "rtt_us", (int)ep->rtt_us,
 		"created", hf_json_time(r->created_ns), "authorization_changed",
 		hf_json_time(r->authorization_changed_ns), "authorization_by",
-		hf_json_string(r->authorization_by));
+		hf_json_string(r->authorization_by), "clone", clone_json(ep));
 	(void)p;
 	if (!o || !more || json_object_update(o, more) < 0) {
 		json_decref(o);

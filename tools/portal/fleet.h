@@ -35,6 +35,8 @@ void hf_fleet_judge(struct hf_portal *p, struct hf_endpoint *ep);
 void hf_fleet_publish(struct hf_portal *p, struct hf_endpoint *ep);
 /* Writes the endpoint's row when the writer gets to it. */
 void hf_fleet_save(struct hf_portal *p, struct hf_endpoint *ep);
+/* The quarantine is lifted in the database: whoever comes next is the endpoint. */
+void hf_fleet_clear_clone(struct hf_portal *p, struct hf_endpoint *ep);
 /* The authorization that the database has now: tells the endpoint, closes revoked links. */
 void hf_fleet_apply_authorization(struct hf_portal *p, struct hf_endpoint *ep,
 				  enum hf_authorization a, const char *actor, uint64_t at_ns);

@@ -23,10 +23,11 @@ enum hf_link_credential {
 };
 
 enum hf_link_state {
-	HF_LINK_NEW,       /* upgraded, no message yet */
-	HF_LINK_ENROLLING, /* the first message came, the database decides */
-	HF_LINK_LIVE,      /* registered */
-	HF_LINK_CLOSING,   /* a close frame is out, or the connection ended */
+	HF_LINK_NEW,        /* upgraded, no message yet */
+	HF_LINK_ENROLLING,  /* the first message came, the database decides */
+	HF_LINK_CONTESTING, /* the endpoint's holder is asked first (contest.c) */
+	HF_LINK_LIVE,       /* registered */
+	HF_LINK_CLOSING,    /* a close frame is out, or the connection ended */
 };
 
 struct hf_link {
@@ -41,6 +42,7 @@ struct hf_link {
 	uint64_t cert_expires_ns;
 	uint8_t uid[HF_ID_SIZE];
 	bool has_uid, has_hello, offered_heartbeat, goodbye;
+	bool uncontested; /* the endpoint's holder was asked and is no more */
 	uint64_t capabilities;
 	uint64_t epoch;         /* of its Hello; 0: none */
 	struct hf_endpoint *ep; /* while LIVE; NULL after the endpoint was deleted */
@@ -48,7 +50,8 @@ struct hf_link {
 	struct hf_stream_row first_unacked[HF_LINK_STREAMS_MAX]; /* acked is first_unacked here */
 	size_t n_streams;
 	uint64_t renewed_ns;
-	const char *lost_reason; /* set before we cut it ourselves */
+	const char *lost_reason;    /* set before we cut it ourselves */
+	struct hf_contest *contest; /* while CONTESTING */
 };
 
 /* OpAMP capability bits (specification, AgentCapabilities and ServerCapabilities). */
@@ -78,6 +81,9 @@ void hf_link_go_live(struct hf_link *l, struct hf_endpoint *ep, Opamp__AgentToSe
  */
 void hf_link_introduce(struct hf_link *l, struct hf_endpoint *ep, Opamp__AgentToServer *m,
 		       Session__Hello *hello, Opamp__ConnectionSettingsOffers *offers);
+/* The reason in an OpAMP error and, where the agent has our session, a Hold; then a close frame. */
+void hf_link_hold(struct hf_link *l, const char *reason, uint32_t retry_after_ms,
+		  uint32_t window_ms, uint16_t code);
 /* What the WebSocket tells (conn.h); userdata is the link. */
 void hf_link_on_message(void *userdata, bool binary, const uint8_t *data, size_t len);
 void hf_link_on_pong(void *userdata);
@@ -91,6 +97,20 @@ bool hf_link_describe(struct hf_endpoint_row *row, const Opamp__AgentToServer *m
 		      const Session__Hello *hello);
 /* Components and kernel assist of a heartbeat; true if something changed. */
 bool hf_link_take_presence(struct hf_endpoint *ep, const Session__Presence *presence);
+
+/* ---- contest.c ------------------------------------------------------------------------------ */
+/* l differs from ep's holder, which is asked; l waits. m, hello, offers are copied. */
+void hf_contest_start(struct hf_link *l, struct hf_endpoint *ep, const Opamp__AgentToServer *m,
+		      const Session__Hello *hello, const Opamp__ConnectionSettingsOffers *offers);
+/* The holder's connection answered a ping, or is gone. */
+void hf_contest_answered(struct hf_endpoint *ep);
+void hf_contest_holder_gone(struct hf_endpoint *ep);
+/* The waiting link ended by itself. */
+void hf_contest_abandon(struct hf_link *l);
+/* Refuses l for a long time, remembers and reports it. hello may be NULL. */
+void hf_contest_quarantine(struct hf_link *l, struct hf_endpoint *ep, const Session__Hello *hello);
+/* What a Hello says of where it runs. */
+void hf_link_origin(const Session__Hello *hello, struct hf_origin *ret);
 
 /* ---- enroll.c ------------------------------------------------------------------------------- */
 /* First message of a connection with a token. Consumes m and hello. */

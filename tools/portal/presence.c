@@ -108,7 +108,8 @@ static void judge_linked(const struct hf_presence *p, const struct hf_presence_p
 	if (limit < window)
 		limit = window;
 	if (now_ns <= p->last_proof_ns + window)
-		set(v, HF_STATUS_ONLINE, "connected", p->last_proof_ns + window + 1);
+		set(v, HF_STATUS_ONLINE, p->clone ? "clone_detected" : "connected",
+		    p->last_proof_ns + window + 1);
 	else if (now_ns < p->last_proof_ns + limit)
 		set(v, HF_STATUS_STALE, "heartbeat_late", p->last_proof_ns + limit);
 	else

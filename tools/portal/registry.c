@@ -11,8 +11,6 @@
 #include "base/clock.h"
 #include "base/str.h"
 
-#define CLONE_WINDOW_NS (60 * HF_NS_PER_S)
-
 struct hf_registry {
 	struct hf_endpoint **buckets;
 	size_t n_buckets; /* a power of two */
@@ -37,6 +35,7 @@ int hf_registry_new(struct hf_registry **ret)
 static void endpoint_free(struct hf_endpoint *ep)
 {
 	free(ep->components);
+	free(ep->clone);
 	free(ep);
 }
 
@@ -149,6 +148,8 @@ int hf_registry_add(struct hf_registry *g, const struct hf_endpoint_row *row,
 	ep->row = *row;
 	ep->epoch = row->epoch;
 	ep->seen_saved_ns = row->last_seen_ns;
+	memcpy(ep->holder.machine_id_hash, row->machine_id_hash, HF_HASH_SIZE);
+	memcpy(ep->holder.boot_id, row->boot_id, HF_ID_SIZE);
 	ep->presence.authorization = row->authorization;
 	ep->presence.ever_connected = row->last_seen_ns != 0;
 	if (g->n >= g->n_buckets)
@@ -165,7 +166,7 @@ void hf_registry_remove(struct hf_registry *g, struct hf_endpoint *ep)
 {
 	struct hf_endpoint **p = &g->buckets[bucket_of(g, ep->row.id)];
 
-	hf_assert(!ep->link && !ep->due);
+	hf_assert(!ep->link && !ep->due && !ep->contender);
 	while (*p != ep)
 		p = &(*p)->hash_next;
 	*p = ep->hash_next;
@@ -215,49 +216,65 @@ static bool link_lives(const struct hf_endpoint *ep, const struct hf_presence_po
 	       now_ns <= ep->presence.last_proof_ns + hf_presence_proof_window_ns(policy);
 }
 
-static bool differs(const uint8_t *told, const uint8_t *known, size_t len)
+static enum hf_clone_verdict judge_claim(const struct hf_endpoint *ep,
+					 const struct hf_link_claim *claim, bool lives)
 {
-	static const uint8_t zero[HF_HASH_SIZE];
+	struct hf_origin suspect;
 
-	return told && memcmp(known, zero, len) != 0 && memcmp(told, known, len) != 0;
+	if (!ep->clone)
+		return hf_clone_judge(&ep->holder, lives, NULL, &claim->origin);
+	memcpy(suspect.machine_id_hash, ep->clone->machine_id_hash, HF_HASH_SIZE);
+	memcpy(suspect.boot_id, ep->clone->boot_id, HF_ID_SIZE);
+	memcpy(suspect.run_id, ep->clone->run_id, HF_ID_SIZE);
+	return hf_clone_judge(&ep->holder, lives, &suspect, &claim->origin);
 }
 
-static void clone_strike(struct hf_endpoint *ep, uint64_t now_ns)
+/* What was told replaces what was known; the rest of the row stays for the next restart. */
+static void take_origin(struct hf_endpoint *ep, const struct hf_origin *o)
 {
-	if (now_ns > ep->clone_window_ns + CLONE_WINDOW_NS) {
-		ep->clone_window_ns = now_ns;
-		ep->clone_strikes = 0;
-	}
-	ep->clone_strikes++;
+	static const struct hf_origin none;
+
+	if (memcmp(o->machine_id_hash, none.machine_id_hash, HF_HASH_SIZE) != 0)
+		memcpy(ep->row.machine_id_hash, o->machine_id_hash, HF_HASH_SIZE);
+	if (memcmp(o->boot_id, none.boot_id, HF_ID_SIZE) != 0)
+		memcpy(ep->row.boot_id, o->boot_id, HF_ID_SIZE);
+	memcpy(ep->holder.machine_id_hash, ep->row.machine_id_hash, HF_HASH_SIZE);
+	memcpy(ep->holder.boot_id, ep->row.boot_id, HF_ID_SIZE);
+	memcpy(ep->holder.run_id, o->run_id, HF_ID_SIZE);
 }
 
 enum hf_link_result hf_registry_link(struct hf_endpoint *ep, const struct hf_link_claim *claim,
 				     const struct hf_presence_policy *policy, uint64_t now_ns,
 				     struct hf_link **ret_old)
 {
+	bool lives = ep->link != claim->link && link_lives(ep, policy, now_ns);
+
 	*ret_old = NULL;
-	if (ep->link != claim->link && link_lives(ep, policy, now_ns)) {
-		if (differs(claim->machine_id_hash, ep->row.machine_id_hash, HF_HASH_SIZE)) {
-			clone_strike(ep, now_ns);
-			return HF_LINK_CLONE;
-		}
+	switch (judge_claim(ep, claim, lives)) {
+	case HF_CLONE_YES:
+		return HF_LINK_CLONE;
+	case HF_CLONE_CONTEST:
+		if (!claim->uncontested)
+			return HF_LINK_CONTESTED;
+		break;
+	case HF_CLONE_NO:
+		/* A plain agent says nothing of itself: a second one is known by the first's life. */
+		if (lives && claim->epoch == 0 && !claim->uncontested)
+			return HF_LINK_CONTESTED;
 		/*
-		 * A lower epoch is a late arrival, unless the host booted since: then its counter
-		 * may have come from an old backup, and the running system is the true one.
+		 * A late arrival of the same process. After a restore from a backup the counter may
+		 * be lower too, but then another process tells it.
 		 */
-		if (claim->epoch && claim->epoch <= ep->epoch &&
-		    !differs(claim->boot_id, ep->row.boot_id, HF_ID_SIZE))
+		if (lives && claim->epoch && claim->epoch <= ep->epoch && !claim->uncontested)
 			return HF_LINK_STALE;
+		break;
 	}
 	if (ep->link != claim->link)
 		*ret_old = ep->link;
 	ep->link = claim->link;
 	ep->epoch = claim->epoch ? claim->epoch : ep->epoch + 1;
 	ep->row.epoch = ep->epoch;
-	if (claim->machine_id_hash)
-		memcpy(ep->row.machine_id_hash, claim->machine_id_hash, HF_HASH_SIZE);
-	if (claim->boot_id)
-		memcpy(ep->row.boot_id, claim->boot_id, HF_ID_SIZE);
+	take_origin(ep, &claim->origin);
 	ep->presence.linked = true;
 	ep->presence.ever_connected = true;
 	ep->presence.last_proof_ns = now_ns;

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "base/cleanup.h"
+#include "tools/portal/clone.h"
 #include "tools/portal/presence.h"
 #include "tools/portal/store.h"
 
@@ -51,11 +52,12 @@ struct hf_endpoint {
 	struct hf_outage_info outage;
 	unsigned n_components;
 	struct hf_component_info
-		*components;    /* HF_COMPONENTS_MAX of them, allocated on first use */
-	uint64_t seen_saved_ns; /* last_seen as the database has it */
-	unsigned clone_strikes; /* foreign machine with this identity, within the window */
-	uint64_t clone_window_ns;
-	sd_event_source *due; /* the owner's timer (fleet.c) */
+		*components;        /* HF_COMPONENTS_MAX of them, allocated on first use */
+	uint64_t seen_saved_ns;     /* last_seen as the database has it */
+	struct hf_origin holder;    /* who has it, or had it last */
+	struct hf_clone_row *clone; /* who else came with its identity; NULL: nobody */
+	struct hf_link *contender;  /* waits until the holder has answered or not (contest.c) */
+	sd_event_source *due;       /* the owner's timer (fleet.c) */
 	struct hf_endpoint *hash_next;
 };
 
@@ -80,15 +82,16 @@ int hf_registry_rename(struct hf_registry *g, struct hf_endpoint *ep, const char
 
 enum hf_link_result {
 	HF_LINK_OK,
-	HF_LINK_STALE, /* an older connection of the same process arrived late: close it 4001 */
-	HF_LINK_CLONE, /* another machine with the same identity while the first one lives */
+	HF_LINK_STALE,     /* an older connection of the same process arrived late: close it 4001 */
+	HF_LINK_CONTESTED, /* differs from a holder that seems to live: ask that one first */
+	HF_LINK_CLONE,     /* another machine with the same identity */
 };
 
 struct hf_link_claim {
 	struct hf_link *link;
-	uint64_t epoch;                 /* 0: a plain OpAMP agent has none, the newest wins */
-	const uint8_t *machine_id_hash; /* HF_HASH_SIZE, NULL: not told */
-	const uint8_t *boot_id;         /* HF_ID_SIZE, NULL: not told */
+	uint64_t epoch; /* 0: a plain OpAMP agent has none, the newest wins */
+	struct hf_origin origin;
+	bool uncontested; /* the holder was asked and did not answer */
 };
 
 /*

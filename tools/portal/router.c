@@ -41,7 +41,7 @@ static const struct hf_route routes[] = {
 	{"GET", API "/endpoints/{id}", HF_ROLE_VIEWER, hf_api_endpoint_get, "One endpoint", NULL, "Endpoint", NULL},
 	{"PATCH", API "/endpoints/{id}", HF_ROLE_OPERATOR, hf_api_endpoint_patch, "Change name or group", "EndpointChange", "Endpoint", NULL},
 	{"DELETE", API "/endpoints/{id}", HF_ROLE_ADMIN, hf_api_endpoint_delete, "Delete; its certificate is refused from then on", NULL, NULL, NULL},
-	{"POST", API "/endpoints/{id}/authorize", HF_ROLE_OPERATOR, hf_api_endpoint_authorize, "Authorize; takes effect at once", NULL, "Endpoint", NULL},
+	{"POST", API "/endpoints/{id}/authorize", HF_ROLE_OPERATOR, hf_api_endpoint_authorize, "Authorize; takes effect at once, and lifts a clone quarantine", NULL, "Endpoint", NULL},
 	{"POST", API "/endpoints/{id}/suspend", HF_ROLE_OPERATOR, hf_api_endpoint_suspend, "Suspend; it keeps its channel, nothing is taken from it", NULL, "Endpoint", NULL},
 	{"POST", API "/endpoints/{id}/revoke", HF_ROLE_ADMIN, hf_api_endpoint_revoke, "Revoke for good; its channel is closed", NULL, "Endpoint", NULL},
 	{"POST", API "/endpoints/{id}/disconnect", HF_ROLE_ADMIN, hf_api_endpoint_disconnect, "Cut its connection: reset (TCP RST) or close (1012)", "Disconnect", "Disconnected", NULL},

@@ -82,6 +82,9 @@ static const char *const migrations[] = {
 	"CREATE TABLE audit(id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL,"
 	" actor TEXT NOT NULL, address TEXT NOT NULL, action TEXT NOT NULL, object TEXT NOT NULL,"
 	" detail TEXT NOT NULL);",
+	"CREATE TABLE clones(endpoint BLOB PRIMARY KEY, since INTEGER NOT NULL,"
+	" last INTEGER NOT NULL, attempts INTEGER NOT NULL, address TEXT NOT NULL,"
+	" hostname TEXT NOT NULL, machine_id_hash BLOB, boot_id BLOB, run_id BLOB) WITHOUT ROWID;",
 };
 
 unsigned hf_store_schema_version(void)

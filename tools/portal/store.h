@@ -123,6 +123,25 @@ int hf_store_endpoints(struct hf_store *s, int (*fn)(const struct hf_endpoint_ro
 int hf_store_transition(struct hf_store *s, const uint8_t id[static HF_ID_SIZE], uint64_t at_ns,
 			const char *status, const char *reason);
 
+/* ---- clones: who else came with an endpoint's identity -------------------------------------- */
+struct hf_clone_row {
+	uint8_t endpoint[HF_ID_SIZE];
+	uint64_t since_ns, last_ns;
+	uint64_t attempts;
+	char address[64];
+	char hostname[96];
+	/* As its Hello told; zeros: not told. */
+	uint8_t machine_id_hash[HF_HASH_SIZE];
+	uint8_t boot_id[HF_ID_SIZE];
+	uint8_t run_id[HF_ID_SIZE];
+};
+
+/* One per endpoint: inserts or replaces. */
+int hf_store_clone_set(struct hf_store *s, const struct hf_clone_row *row);
+int hf_store_clone_clear(struct hf_store *s, const uint8_t endpoint[static HF_ID_SIZE]);
+int hf_store_clones(struct hf_store *s, int (*fn)(const struct hf_clone_row *row, void *arg),
+		    void *arg);
+
 /* ---- enrolment tokens ----------------------------------------------------------------------- */
 struct hf_token_row {
 	char id[17]; /* 16 hex digits */

@@ -74,6 +74,7 @@ void hf_link_on_ended(void *userdata, enum hf_conn_end how)
 	struct hf_link *l = HF_CAST(userdata, struct hf_link, HF_LINK_MAGIC);
 	struct hf_endpoint *ep = l->ep;
 
+	hf_contest_abandon(l);
 	l->state = HF_LINK_CLOSING;
 	l->ep = NULL;
 	l->conn = hf_conn_unref(l->conn);
@@ -82,6 +83,7 @@ void hf_link_on_ended(void *userdata, enum hf_conn_end how)
 		l->portal->counters.links_lost++;
 		hf_fleet_judge(l->portal, ep);
 		hf_fleet_publish(l->portal, ep);
+		hf_contest_holder_gone(ep);
 	}
 	if (l->jobs == 0)
 		link_free(l);
@@ -101,6 +103,12 @@ void hf_link_superseded(struct hf_link *l)
 	l->ep = NULL; /* the registry gave its place away already */
 	l->portal->counters.links_superseded++;
 	close_link(l, HF_WS_CLOSE_SUPERSEDED, "superseded");
+}
+
+void hf_link_ping(struct hf_link *l)
+{
+	if (l->conn)
+		hf_conn_ws_ping(l->conn);
 }
 
 void hf_link_forget_endpoint(struct hf_link *l)
@@ -174,6 +182,32 @@ static void bad_request(struct hf_link *l, const char *what)
 		       HF_WS_CLOSE_INVALID, what);
 }
 
+void hf_link_hold(struct hf_link *l, const char *reason, uint32_t retry_after_ms,
+		  uint32_t window_ms, uint16_t code)
+{
+	Opamp__ServerToAgent m = OPAMP__SERVER_TO_AGENT__INIT;
+	Opamp__ServerErrorResponse e = OPAMP__SERVER_ERROR_RESPONSE__INIT;
+	Opamp__RetryInfo retry = OPAMP__RETRY_INFO__INIT;
+	Session__Hold hold = SESSION__HOLD__INIT;
+	_cleanup_pb_ Opamp__CustomMessage *cm = NULL;
+
+	hf_link_log_refusal(l->conn ? hf_conn_peer(l->conn) : "?", reason);
+	hold.reason = (char *)reason; /* only read while packing, as the next */
+	hold.retry_after_ms = retry_after_ms;
+	hold.window_ms = window_ms;
+	if (l->has_hello)
+		cm = hf_opamp_custom_new(HF_CAP_SESSION, HF_MSG_HOLD, &hold.base);
+	retry.retry_after_nanoseconds = retry_after_ms * HF_NS_PER_MS;
+	e.type = OPAMP__SERVER_ERROR_RESPONSE_TYPE__ServerErrorResponseType_Unavailable;
+	e.error_message = (char *)reason;
+	e.details_case = OPAMP__SERVER_ERROR_RESPONSE__DETAILS_RETRY_INFO;
+	e.retry_info = &retry;
+	m.error_response = &e;
+	m.custom_message = cm;
+	hf_link_send(l, &m);
+	close_link(l, code, reason);
+}
+
 static void fill_ack(const struct hf_link *l, Session__HeartbeatAck *ack)
 {
 	const struct hf_endpoint *ep = l->ep;
@@ -208,19 +242,17 @@ static int clock_offset_ms(const Session__Hello *hello)
 	return ms > INT32_MAX ? INT32_MAX : ms < -INT32_MAX ? -INT32_MAX : (int)ms;
 }
 
-static bool register_link(struct hf_link *l, struct hf_endpoint *ep, const Session__Hello *hello)
+static bool register_link(struct hf_link *l, struct hf_endpoint *ep, const Opamp__AgentToServer *m,
+			  const Session__Hello *hello,
+			  const Opamp__ConnectionSettingsOffers *offers)
 {
 	struct hf_link *old = NULL;
-	struct hf_link_claim claim = {.link = l};
+	struct hf_link_claim claim = {.link = l, .uncontested = l->uncontested};
 	struct hf_counters *n = &l->portal->counters;
 
-	if (hello) {
+	hf_link_origin(hello, &claim.origin);
+	if (hello)
 		claim.epoch = hello->epoch;
-		if (hello->machine_id_hash.len == HF_HASH_SIZE)
-			claim.machine_id_hash = hello->machine_id_hash.data;
-		if (hello->boot_id.len == HF_ID_SIZE)
-			claim.boot_id = hello->boot_id.data;
-	}
 	switch (hf_registry_link(ep, &claim, &l->portal->policy, hf_now_monotonic_ns(), &old)) {
 	case HF_LINK_OK:
 		n->links_made++;
@@ -231,13 +263,11 @@ static bool register_link(struct hf_link *l, struct hf_endpoint *ep, const Sessi
 		n->links_stale++;
 		close_link(l, HF_WS_CLOSE_SUPERSEDED, "superseded");
 		return false;
+	case HF_LINK_CONTESTED:
+		hf_contest_start(l, ep, m, hello, offers);
+		return false;
 	case HF_LINK_CLONE:
-		n->links_clone++;
-		hf_warn("Endpoint '%s': another machine uses its identity from %s", ep->row.name,
-			hf_conn_peer(l->conn));
-		hf_link_refuse(
-			l, OPAMP__SERVER_ERROR_RESPONSE_TYPE__ServerErrorResponseType_BadRequest,
-			HF_WS_CLOSE_POLICY, hf_cause_name(HF_CAUSE_CLONE_DETECTED));
+		hf_contest_quarantine(l, ep, hello);
 		return false;
 	}
 	return false;
@@ -406,7 +436,7 @@ void hf_link_go_live(struct hf_link *l, struct hf_endpoint *ep, Opamp__AgentToSe
 	_cleanup_pb_ Opamp__CustomMessage *welcome = NULL;
 	struct hf_portal *p = l->portal;
 
-	if (l->state == HF_LINK_CLOSING || !register_link(l, ep, hello))
+	if (l->state == HF_LINK_CLOSING || !register_link(l, ep, m, hello, offers))
 		return;
 	l->state = HF_LINK_LIVE;
 	l->ep = ep;
@@ -479,6 +509,7 @@ static void leave(struct hf_link *l, const char *cause)
 		return;
 	l->goodbye = true;
 	l->ep = NULL;
+	hf_contest_holder_gone(ep);
 	l->portal->counters.links_goodbye++;
 	hf_fleet_judge(l->portal, ep);
 	hf_fleet_save(l->portal, ep);
@@ -650,6 +681,7 @@ void hf_link_on_message(void *userdata, bool binary, const uint8_t *data, size_t
 		on_live_message(l, m);
 		break;
 	case HF_LINK_ENROLLING: /* reading is paused; what was in flight is answered later */
+	case HF_LINK_CONTESTING:
 	case HF_LINK_CLOSING:
 		break;
 	}
@@ -659,6 +691,8 @@ void hf_link_on_pong(void *userdata)
 {
 	struct hf_link *l = HF_CAST(userdata, struct hf_link, HF_LINK_MAGIC);
 
+	if (l->ep)
+		hf_contest_answered(l->ep);
 	/* Our own agent proves itself by heartbeats; a plain one may have none to send. */
 	if (l->ep && !l->has_hello) {
 		hf_registry_proof(l->ep, l, hf_now_monotonic_ns(), hf_now_realtime_ns());

@@ -15,6 +15,8 @@ void hf_opamp_upgrade(struct hf_portal *p, struct hf_request *rq);
 
 /* Tells the endpoint at once; closes the link of a revoked one. */
 void hf_link_authorization_changed(struct hf_link *link);
+/* Asks its peer for a sign of life. */
+void hf_link_ping(struct hf_link *link);
 /* Another link took over: close 4001. */
 void hf_link_superseded(struct hf_link *link);
 /* The endpoint was deleted: close as revoked. */

@@ -23,6 +23,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/random.h"
 #include "base/str.h"
 #include "holdfast/cause.h"
 
@@ -432,6 +433,7 @@ static int start_identity(struct hf_agent *a)
 		.effective_config = hf_agent_effective_config,
 		.userdata = a,
 	};
+	hf_random_bytes(a->self.run_id, sizeof(a->self.run_id));
 	return 0;
 }
 

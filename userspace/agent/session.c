@@ -227,6 +227,8 @@ int hf_session_first_message(const struct hf_hello *h, struct hf_buf *ret)
 	hello.boot_id.len = sizeof(self->host->boot_id);
 	hello.machine_id_hash.data = (uint8_t *)self->host->machine_id_hash;
 	hello.machine_id_hash.len = sizeof(self->host->machine_id_hash);
+	hello.run_id.data = self->run_id;
+	hello.run_id.len = sizeof(self->run_id);
 	hello.epoch = h->epoch;
 	hello.version = (char *)self->version;
 	hello.environment = (char *)self->environment;

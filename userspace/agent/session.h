@@ -28,6 +28,7 @@ struct hf_session;
 struct hf_self {
 	const struct hf_host *host;
 	const uint8_t *instance_uid; /* 16 bytes */
+	uint8_t run_id[16];          /* random, of this process: the portal tells copies by it */
 	const char *version;
 	const char *environment;
 	const char *kernel_assist; /* changes when the watchdog reconnects */

@@ -61,10 +61,10 @@ static int teardown(void **state)
 static enum hf_link_result claim(struct fixture *f, uintptr_t link, uint64_t epoch, uint64_t at,
 				 struct hf_link **old)
 {
-	const struct hf_link_claim c = {.link = link_at(link),
-					.epoch = epoch,
-					.machine_id_hash = f->machine,
-					.boot_id = f->boot};
+	struct hf_link_claim c = {.link = link_at(link), .epoch = epoch};
+
+	memcpy(c.origin.machine_id_hash, f->machine, HF_HASH_SIZE);
+	memcpy(c.origin.boot_id, f->boot, HF_ID_SIZE);
 
 	return hf_registry_link(f->ep, &c, &policy, at, old);
 }
@@ -101,35 +101,53 @@ static void a_lower_epoch_wins_over_a_link_without_proof_or_after_a_boot(void **
 {
 	struct fixture *f = *state;
 	struct hf_link *old;
-	const struct hf_link_claim booted = {.link = link_at(3),
-					     .epoch = 1,
-					     .machine_id_hash = f->machine,
-					     .boot_id = f->other_boot};
+	struct hf_link_claim booted = {.link = link_at(3), .epoch = 1};
 
+	memcpy(booted.origin.machine_id_hash, f->machine, HF_HASH_SIZE);
+	memcpy(booted.origin.boot_id, f->other_boot, HF_ID_SIZE);
 	assert_int_equal(claim(f, 1, 7, T0, &old), HF_LINK_OK);
 	assert_int_equal(claim(f, 2, 3, T0 + 46 * S, &old), HF_LINK_OK);
 	assert_ptr_equal(old, link_at(1));
-	assert_int_equal(hf_registry_link(f->ep, &booted, &policy, T0 + 47 * S, &old), HF_LINK_OK);
+	assert_int_equal(hf_registry_link(f->ep, &booted, &policy, T0 + 47 * S, &old),
+			 HF_LINK_CONTESTED);
+	assert_null(old);
+	assert_ptr_equal(f->ep->link, link_at(2));
+	booted.uncontested = true;
+	assert_int_equal(hf_registry_link(f->ep, &booted, &policy, T0 + 48 * S, &old), HF_LINK_OK);
 	assert_ptr_equal(old, link_at(2));
 	assert_int_equal(f->ep->epoch, 1);
+	assert_memory_equal(f->ep->row.boot_id, f->other_boot, HF_ID_SIZE);
 }
 
-static void another_machine_is_a_clone_only_while_the_first_lives(void **state)
+static void another_machine_is_asked_for_while_the_first_lives_and_taken_later(void **state)
 {
 	struct fixture *f = *state;
 	struct hf_link *old;
-	const struct hf_link_claim clone = {.link = link_at(2),
-					    .epoch = 99,
-					    .machine_id_hash = f->other_machine,
-					    .boot_id = f->other_boot};
+	struct hf_link_claim other = {.link = link_at(2), .epoch = 99};
 
+	memcpy(other.origin.machine_id_hash, f->other_machine, HF_HASH_SIZE);
+	memcpy(other.origin.boot_id, f->other_boot, HF_ID_SIZE);
 	assert_int_equal(claim(f, 1, 7, T0, &old), HF_LINK_OK);
-	assert_int_equal(hf_registry_link(f->ep, &clone, &policy, T0 + S, &old), HF_LINK_CLONE);
-	assert_int_equal(f->ep->clone_strikes, 1);
+	assert_int_equal(hf_registry_link(f->ep, &other, &policy, T0 + S, &old), HF_LINK_CONTESTED);
 	assert_ptr_equal(f->ep->link, link_at(1));
 	assert_true(hf_registry_unlink(f->ep, link_at(1), "link_lost", true, T0 + 2 * S));
-	assert_int_equal(hf_registry_link(f->ep, &clone, &policy, T0 + 3 * S, &old), HF_LINK_OK);
+	assert_int_equal(hf_registry_link(f->ep, &other, &policy, T0 + 3 * S, &old), HF_LINK_OK);
 	assert_memory_equal(f->ep->row.machine_id_hash, f->other_machine, HF_HASH_SIZE);
+}
+
+static void who_is_in_quarantine_stays_out_when_the_holder_is_gone(void **state)
+{
+	struct fixture *f = *state;
+	struct hf_link *old;
+	struct hf_link_claim other = {.link = link_at(2), .epoch = 99, .uncontested = true};
+
+	memcpy(other.origin.machine_id_hash, f->other_machine, HF_HASH_SIZE);
+	assert_int_equal(claim(f, 1, 7, T0, &old), HF_LINK_OK);
+	f->ep->clone = calloc(1, sizeof(*f->ep->clone));
+	memcpy(f->ep->clone->machine_id_hash, f->other_machine, HF_HASH_SIZE);
+	assert_true(hf_registry_unlink(f->ep, link_at(1), "link_lost", true, T0 + S));
+	assert_int_equal(hf_registry_link(f->ep, &other, &policy, T0 + 2 * S, &old), HF_LINK_CLONE);
+	assert_int_equal(claim(f, 3, 8, T0 + 3 * S, &old), HF_LINK_OK);
 }
 
 static void without_an_epoch_the_newest_wins_with_the_next_number(void **state)
@@ -141,6 +159,8 @@ static void without_an_epoch_the_newest_wins_with_the_next_number(void **state)
 	assert_int_equal(hf_registry_link(f->ep, &plain, &policy, T0, &old), HF_LINK_OK);
 	assert_int_equal(f->ep->epoch, 1);
 	plain.link = link_at(2);
+	assert_int_equal(hf_registry_link(f->ep, &plain, &policy, T0, &old), HF_LINK_CONTESTED);
+	plain.uncontested = true;
 	assert_int_equal(hf_registry_link(f->ep, &plain, &policy, T0, &old), HF_LINK_OK);
 	assert_ptr_equal(old, link_at(1));
 	assert_int_equal(f->ep->epoch, 2);
@@ -238,7 +258,8 @@ int main(void)
 		WITH_ONE(a_higher_epoch_wins_and_the_old_close_changes_nothing),
 		WITH_ONE(a_lower_or_equal_epoch_loses_while_the_link_lives),
 		WITH_ONE(a_lower_epoch_wins_over_a_link_without_proof_or_after_a_boot),
-		WITH_ONE(another_machine_is_a_clone_only_while_the_first_lives),
+		WITH_ONE(another_machine_is_asked_for_while_the_first_lives_and_taken_later),
+		WITH_ONE(who_is_in_quarantine_stays_out_when_the_holder_is_gone),
 		WITH_ONE(without_an_epoch_the_newest_wins_with_the_next_number),
 		WITH_ONE(a_goodbye_unregisters_and_a_new_link_forgets_it),
 		WITH_ONE(only_a_witnessed_end_counts_as_a_sign_of_life),
