@@ -177,7 +177,7 @@ $(O)/gen/holdfast_old.skel.h: $(O)/bpf/holdfast_old.linked.o
 	$(Q)mkdir -p $(@D)
 	$(Q)$(BPFTOOL) gen skeleton $< name holdfast_old > $@
 
-$(O)/obj/watchdog/kernel_load.o: | $(SKEL)
+$(O)/obj/watchdog/kernel_object.o: | $(SKEL)
 
 # ---- libraries and programs --------------------------------------------------------------------
 define LIBRARY

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Loads, pins and re-opens the BPF programs, and owns every map write. The only user of libbpf.
+ * Loads, pins and re-opens the BPF programs, and owns every map write. Only the kernel_*.c
+ * beside it use libbpf.
  *
  * Pins live in <pin_root>/<instance>/<schema-hash>/, 0700. The hash is over the object's bytes and
  * the map sizes: pins of the same hash are opened again (counters and rings go on), those of any

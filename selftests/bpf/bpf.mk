@@ -6,8 +6,7 @@
 
 BEHAVE_OBJ   := $(patsubst %.c,$(O)/obj/%.o,$(filter-out %/main.c,$(wildcard selftests/behave/*.c)))
 BPF_TEST_OBJ := $(O)/obj/selftests/bpf/harness.o $(BEHAVE_OBJ) \
-		$(O)/obj/watchdog/kernel_load.o $(O)/obj/watchdog/kernel_pins.o \
-		$(O)/obj/watchdog/kernel_probe.o \
+		$(patsubst %.c,$(O)/obj/%.o,$(wildcard watchdog/kernel_*.c)) \
 		$(O)/obj/userspace/agent/ring.o $(O)/obj/userspace/agent/kernel_decode.o \
 		$(O)/obj/userspace/agent/kernel_info.o $(O)/obj/gen/bus.pb-c.o
 BPF_TEST_SRC := $(wildcard selftests/bpf/test_*.c)

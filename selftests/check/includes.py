@@ -54,7 +54,7 @@ READERS = [
     ("include/holdfast/kernel_event.h",
      ["bpf/*", "include/holdfast/kernel_*.h", "userspace/agent/ring.[ch]", "userspace/agent/kernel_*.[ch]",
       "watchdog/kernel_*.[ch]", "selftests/*"]),
-    ("gen/*.skel.h", ["watchdog/kernel_load.c", "selftests/*"]),
+    ("gen/*.skel.h", ["watchdog/kernel_object.c", "selftests/*"]),
     # The watchdog's state machines have structs of their own; only the bus and signed actions speak protobuf.
     ("gen/*.pb-c.h",
      ["userspace/*", "watchdog/bus*.[ch]", "watchdog/action*.[ch]", "tools/*", "selftests/*"]),
