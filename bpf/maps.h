@@ -63,24 +63,35 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, HF_FILTER_NETNS_MAX);
+	__uint(max_entries, 2 * HF_FILTER_NETNS_MAX);
 	__type(key, __u32);
 	__type(value, __u32);
 } filter_netns HF_SHARED SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, HF_FILTER_CGROUP_MAX);
+	__uint(max_entries, 2 * HF_FILTER_CGROUP_MAX);
 	__type(key, __u64);
 	__type(value, __u32);
 } filter_cgroup HF_SHARED SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, HF_FILTER_PORT_MAX);
+	__uint(max_entries, 2 * HF_FILTER_PORT_MAX);
 	__type(key, __u16);
 	__type(value, __u32);
 } filter_port HF_SHARED SEC(".maps");
+
+struct hf_unit_name {
+	char name[HF_CGROUP_LEAF_SIZE];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 2 * HF_FILTER_UNIT_MAX);
+	__type(key, struct hf_unit_name);
+	__type(value, __u32);
+} filter_unit HF_SHARED SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -153,7 +164,7 @@ struct {
 /* Names of the cgroups of owners: an event in softirq must not walk another process. */
 struct hf_cgroup_names {
 	char leaf[HF_CGROUP_LEAF_SIZE];
-	char parent[HF_CGROUP_PARENT_SIZE];
+	char parent[HF_CGROUP_LEAF_SIZE]; /* as long, to be a key of filter_unit */
 };
 
 struct {

@@ -195,6 +195,8 @@ int BPF_PROG(proc_exit, struct task_struct *task)
 		s.netns = hf_task_netns(task);
 		s.cgroup_id = hf_task_cgroup_id(task);
 		s.uid = HF_GET(task, cred, uid.val);
+		if (p->flags & (HF_POLICY_F_UNIT_ONLY | HF_POLICY_F_UNIT_EXCEPT))
+			hf_task_remember_names(task);
 		if (!hf_policy_wants(p, HF_EVENT_PROC_EXIT, &s) ||
 		    ((p->flags & HF_POLICY_F_EXIT_BAD_ONLY) && !status)) {
 			hf_count_filtered(HF_EVENT_PROC_EXIT);

@@ -161,7 +161,10 @@ static void set_up(struct hf_kernel *k, const struct hf_kernel_options *o)
 		r = hf_kernel_reopen(k);
 		if (r == 0) {
 			k->reopened = true;
-			r = hf_kernel_set_policy(k, &policy);
+			r = hf_kernel_read_policy(k);
+			/* What was asked for last goes on until it is said otherwise. */
+			if (r == 0)
+				r = hf_kernel_set_policy(k, o->policy ? o->policy : &k->policy);
 		}
 		if (r < 0) {
 			hf_warn_r(r, "Cannot re-open pins in '%s', loading anew", k->pins.final);
@@ -232,6 +235,7 @@ struct hf_kernel *hf_kernel_free(struct hf_kernel *k)
 	hf_assert(k->magic == HF_KERNEL_MAGIC);
 	close_all(k);
 	hf_buf_done(&k->names);
+	k->filter = hf_kernel_filter_copy_free(k->filter);
 	k->magic = 0;
 	free(k);
 	return NULL;

@@ -3,10 +3,12 @@
 #include "kernel_private.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include <bpf/bpf.h>
 
+#include "base/cleanup.h"
 #include "base/clock.h"
 
 void hf_kernel_default_policy(struct hf_policy *ret)
@@ -43,28 +45,111 @@ static int set_member(const struct hf_kernel *k, enum map_id map, const void *ke
 	return on ? update(k, map, key, &one) : delete (k, map, key);
 }
 
-int hf_kernel_set_policy(struct hf_kernel *k, const struct hf_policy *policy)
+/* ---- sets of the filter maps ------------------------------------------------------------------- */
+
+static int set_bits(const struct hf_kernel *k, enum map_id map, const void *key, uint32_t on,
+		    uint32_t off)
+{
+	uint32_t value = 0, now;
+
+	if (k->map_fd[map] < 0)
+		return -ENOSYS;
+	if (bpf_map_lookup_elem(k->map_fd[map], key, &value) < 0 && errno != ENOENT)
+		return -errno;
+	now = (value | on) & ~off;
+	if (now == value)
+		return 0;
+	return now ? update(k, map, key, &now) : delete (k, map, key);
+}
+
+int hf_kernel_members_add(struct hf_kernel *k, enum map_id map, const void *keys, size_t size,
+			  size_t n, uint32_t bit)
+{
+	int r = 0;
+
+	for (size_t i = 0; !r && i < n; i++)
+		r = set_bits(k, map, (const char *)keys + i * size, bit, 0);
+	return r;
+}
+
+/*
+ * Keys are taken down first: walking on from one that was just deleted starts again from the
+ * beginning.
+ */
+int hf_kernel_members_clear(struct hf_kernel *k, enum map_id map, uint32_t bit)
+{
+	/* The largest filter map: two full sets of the longest keys. */
+	const size_t room = 2 * HF_FILTER_CGROUP_MAX;
+	_cleanup_free_ char *keys = calloc(room, HF_CGROUP_LEAF_SIZE);
+	char *last = NULL;
+	size_t n = 0;
+	int r = 0;
+
+	if (!keys)
+		return -ENOMEM;
+	if (k->map_fd[map] < 0)
+		return -ENOSYS;
+	while (n < room &&
+	       bpf_map_get_next_key(k->map_fd[map], last, keys + n * HF_CGROUP_LEAF_SIZE) == 0)
+		last = keys + n++ * HF_CGROUP_LEAF_SIZE;
+	for (size_t i = 0; !r && i < n; i++)
+		r = set_bits(k, map, keys + i * HF_CGROUP_LEAF_SIZE, 0, bit);
+	return r;
+}
+
+/* ---- policy ------------------------------------------------------------------------------------ */
+
+int hf_kernel_write_policy(struct hf_kernel *k, const struct hf_policy *policy)
 {
 	struct hf_policy p = *policy;
 	uint32_t zero = 0;
+	int r;
 
 	p.guardian_tgid = (uint32_t)getpid();
-	return update(k, MAP_POLICY, &zero, &p);
+	r = update(k, MAP_POLICY, &zero, &p);
+	if (!r)
+		k->policy = p;
+	return r;
+}
+
+int hf_kernel_read_policy(struct hf_kernel *k)
+{
+	uint32_t zero = 0;
+
+	if (bpf_map_lookup_elem(k->map_fd[MAP_POLICY], &zero, &k->policy) < 0)
+		return -errno;
+	return 0;
+}
+
+int hf_kernel_set_policy(struct hf_kernel *k, const struct hf_policy *policy)
+{
+	struct hf_policy p = *policy;
+
+	p.flags = (p.flags & ~HF_POLICY_F_SET_B) | (k->policy.flags & HF_POLICY_F_SET_B);
+	return hf_kernel_write_policy(k, &p);
+}
+
+/* One more or less in the set that counts. */
+static int change_member(struct hf_kernel *k, enum map_id map, const void *key, bool on)
+{
+	uint32_t bit = hf_kernel_filter_bit(k->policy.flags);
+
+	return set_bits(k, map, key, on ? bit : 0, on ? 0 : bit);
 }
 
 int hf_kernel_filter_netns(struct hf_kernel *k, uint32_t netns, bool on)
 {
-	return set_member(k, MAP_FILTER_NETNS, &netns, on);
+	return change_member(k, MAP_FILTER_NETNS, &netns, on);
 }
 
 int hf_kernel_filter_cgroup(struct hf_kernel *k, uint64_t cgroup_id, bool on)
 {
-	return set_member(k, MAP_FILTER_CGROUP, &cgroup_id, on);
+	return change_member(k, MAP_FILTER_CGROUP, &cgroup_id, on);
 }
 
 int hf_kernel_filter_port(struct hf_kernel *k, uint16_t port, bool on)
 {
-	return set_member(k, MAP_FILTER_PORT, &port, on);
+	return change_member(k, MAP_FILTER_PORT, &port, on);
 }
 
 int hf_kernel_watch_socket(struct hf_kernel *k, uint64_t cookie, bool on)

@@ -29,7 +29,7 @@
 /* The skeleton names this type, too. */
 struct hf_cgroup_names {
 	char leaf[HF_CGROUP_LEAF_SIZE];
-	char parent[HF_CGROUP_PARENT_SIZE];
+	char parent[HF_CGROUP_LEAF_SIZE];
 };
 
 #include "holdfast.skel.h"
@@ -59,6 +59,7 @@ static const char *const map_names[_MAP_MAX] = {
 	[MAP_FILTER_NETNS] = "filter_netns",
 	[MAP_FILTER_CGROUP] = "filter_cgroup",
 	[MAP_FILTER_PORT] = "filter_port",
+	[MAP_FILTER_UNIT] = "filter_unit",
 	[MAP_WATCHED_COOKIE] = "watched_cookie",
 	[MAP_WATCHED_PROCESS] = "watched_process",
 	[MAP_EXIT_VERDICT] = "exit_verdict",

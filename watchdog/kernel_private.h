@@ -48,6 +48,7 @@ enum map_id {
 	MAP_FILTER_NETNS,
 	MAP_FILTER_CGROUP,
 	MAP_FILTER_PORT,
+	MAP_FILTER_UNIT,
 	MAP_WATCHED_COOKIE,
 	MAP_WATCHED_PROCESS,
 	MAP_EXIT_VERDICT,
@@ -75,12 +76,33 @@ struct hf_kernel {
 	bool old_object; /* the one for kernels before 5.12 */
 	struct hf_kernel_slot programs[_PROGRAM_MAX];
 	int map_fd[_MAP_MAX];
-	struct hf_buf names; /* "rst" and "drop" lines */
+	struct hf_buf names;                  /* "rst" and "drop" lines */
+	struct hf_policy policy;              /* as it was written last */
+	struct hf_kernel_filter_copy *filter; /* what was applied last; NULL: none */
 };
 
 /* Why a program is off: becomes its reason. */
 void hf_kernel_switch_off(struct hf_kernel_slot *p, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
+
+/* kernel_maps.c. The set that counts under these flags. */
+static inline uint32_t hf_kernel_filter_bit(uint32_t flags)
+{
+	return flags & HF_POLICY_F_SET_B ? HF_FILTER_SET_B : HF_FILTER_SET_A;
+}
+
+/* Writes it as it is, but for what is the loader's own to fill in. */
+int hf_kernel_write_policy(struct hf_kernel *k, const struct hf_policy *policy);
+/* What the map has, after re-opening. */
+int hf_kernel_read_policy(struct hf_kernel *k);
+/* Puts n keys of size bytes into the set; on failure some may be in. */
+int hf_kernel_members_add(struct hf_kernel *k, enum map_id map, const void *keys, size_t size,
+			  size_t n, uint32_t bit);
+/* Empties the set. */
+int hf_kernel_members_clear(struct hf_kernel *k, enum map_id map, uint32_t bit);
+
+/* kernel_filter.c. */
+struct hf_kernel_filter_copy *hf_kernel_filter_copy_free(struct hf_kernel_filter_copy *c);
 
 /* kernel_object.c. Takes over what libbpf prints. */
 void hf_kernel_quiet(void);

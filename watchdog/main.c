@@ -40,6 +40,7 @@
 #include "watchdog/cgroup.h"
 #include "watchdog/component.h"
 #include "watchdog/instance.h"
+#include "watchdog/kernel_filter.h"
 #include "watchdog/kernel_load.h"
 #include "watchdog/records.h"
 #include "watchdog/server.h"
@@ -276,22 +277,27 @@ static void exit_loop(struct hf_watchdog *w)
 
 /* ---- kernel ------------------------------------------------------------------------------------ */
 
-/* Only events of our own network namespace, where the configuration says so. */
-static void filter_netns(struct hf_watchdog *w)
+/* What the configuration wants recorded. -ENOSYS: there is no kernel assist to tell it. */
+static int apply_policy(struct hf_watchdog *w, struct hf_err *err)
 {
-	struct hf_policy policy;
-	struct stat st;
-	int r;
+	struct hf_kernel_filter f;
 
-	hf_kernel_default_policy(&policy);
-	policy.flags |= HF_POLICY_F_NETNS_ONLY;
-	r = stat("/proc/self/ns/net", &st) < 0 ? -errno : 0;
-	if (r == 0)
-		r = hf_kernel_filter_netns(w->kernel, (uint32_t)st.st_ino, true);
-	if (r == 0)
-		r = hf_kernel_set_policy(w->kernel, &policy);
-	if (r < 0 && r != -ENOSYS)
-		hf_warn_r(r, "limit kernel events to the own network namespace, ignoring");
+	hf_kernel_filter_default(&f);
+	f.own_netns = w->config.kernel.netns == HF_CONFIG_NETNS_OWN;
+	return hf_kernel_filter_apply(w->kernel, &f, err);
+}
+
+/* Cgroups that a policy names may come and go. */
+static int on_refresh(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct hf_watchdog *w = userdata;
+	int r = hf_kernel_filter_refresh(w->kernel);
+
+	if (r > 0)
+		hf_info("the cgroups that the telemetry policy names have changed");
+	(void)sd_event_source_set_time(source, usec + (HF_NS_PER_S / HF_NS_PER_US));
+	(void)sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+	return 0;
 }
 
 static int init_kernel(struct hf_watchdog *w)
@@ -303,13 +309,20 @@ static int init_kernel(struct hf_watchdog *w)
 		.mode = w->config.kernel.mode == HF_CONFIG_KERNEL_OFF ? HF_KERNEL_OFF
 								      : HF_KERNEL_AUTO,
 	};
+	struct hf_err err = {};
 	int r = hf_kernel_open(&options, &w->kernel);
 
 	if (r < 0)
 		return hf_error_r(r, "load the kernel programs");
-	if (w->config.kernel.netns == HF_CONFIG_NETNS_OWN)
-		filter_netns(w);
-	return 0;
+	if (hf_kernel_assist(w->kernel) == HF_KERNEL_ASSIST_OFF)
+		return 0;
+	r = apply_policy(w, &err);
+	if (r < 0)
+		hf_error("%s: recording by the policy as it was", err.msg);
+	r = sd_event_add_time_relative(w->event, NULL, CLOCK_MONOTONIC,
+				       (HF_NS_PER_S / HF_NS_PER_US),
+				       (HF_NS_PER_S / HF_NS_PER_US) / 4, on_refresh, w);
+	return r < 0 ? hf_error_r(r, "make a timer") : 0;
 }
 
 static void exit_kernel(struct hf_watchdog *w)

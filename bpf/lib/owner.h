@@ -89,7 +89,7 @@ static __always_inline void hf_kernfs_names(const struct kernfs_node *kn, char *
 	if (!up)
 		return;
 	name = BPF_CORE_READ(up, name);
-	bpf_probe_read_kernel_str(parent, HF_CGROUP_PARENT_SIZE, name);
+	bpf_probe_read_kernel_str(parent, HF_CGROUP_LEAF_SIZE, name);
 }
 
 HF_SHARED const volatile struct hf_cgroup_names hf_no_names = {};
@@ -122,6 +122,15 @@ static __always_inline void hf_life_capture(struct hf_sock_life *life,
 	hf_remember_names(kn, life->cgroup_id);
 }
 
+static __always_inline void hf_task_remember_names(const struct task_struct *task)
+{
+	const struct kernfs_node *kn;
+	__u64 id;
+
+	kn = hf_task_kernfs(task, &id);
+	hf_remember_names(kn, id);
+}
+
 static __always_inline void hf_owner_names(struct hf_owner *o)
 {
 	__u64 id = o->cgroup_id;
@@ -131,6 +140,7 @@ static __always_inline void hf_owner_names(struct hf_owner *o)
 		return;
 	__builtin_memcpy(o->cgroup_leaf, names->leaf, sizeof(o->cgroup_leaf));
 	__builtin_memcpy(o->cgroup_parent, names->parent, sizeof(o->cgroup_parent));
+	o->cgroup_parent[sizeof(o->cgroup_parent) - 1] = 0;
 }
 
 /* life may be NULL: nobody knows. */

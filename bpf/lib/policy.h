@@ -24,34 +24,58 @@ struct hf_subject {
 	bool has_ports;
 };
 
-static __always_inline bool hf_policy_wants(const struct hf_policy *p, __u32 kind,
-					    const struct hf_subject *s)
+/* Whether a value of a filter map is of the set that counts. */
+static __always_inline bool hf_in_set(const __u32 *value, __u32 flags)
 {
-	__u32 flags = p->flags;
+	return value && (*value & (flags & HF_POLICY_F_SET_B ? HF_FILTER_SET_B : HF_FILTER_SET_A));
+}
+
+/* By the last two names of the owner's cgroup; one that nobody has named is in no unit. */
+static __always_inline bool hf_unit_listed(__u64 cgroup_id, __u32 flags)
+{
+	struct hf_cgroup_names *n = bpf_map_lookup_elem(&cgroup_names, &cgroup_id);
+
+	return n && (hf_in_set(bpf_map_lookup_elem(&filter_unit, n->leaf), flags) ||
+		     hf_in_set(bpf_map_lookup_elem(&filter_unit, n->parent), flags));
+}
+
+static __always_inline bool hf_filters_pass(__u32 flags, const struct hf_subject *s)
+{
 	__u32 netns = s->netns;
 	__u64 cgroup_id = s->cgroup_id;
 
-	if (!(p->kinds & HF_POLICY_KIND(kind)))
+	if ((flags & HF_POLICY_F_NETNS_ONLY) &&
+	    !hf_in_set(bpf_map_lookup_elem(&filter_netns, &netns), flags))
 		return false;
-	if (!(flags & ~HF_POLICY_F_NO_THROTTLE))
-		return true;
-	if ((flags & HF_POLICY_F_NETNS_ONLY) && !bpf_map_lookup_elem(&filter_netns, &netns))
-		return false;
-	if (flags & (HF_POLICY_F_CGROUP_ONLY | HF_POLICY_F_CGROUP_EXCEPT)) {
-		bool listed = bpf_map_lookup_elem(&filter_cgroup, &cgroup_id) != NULL;
-
-		if (listed != !!(flags & HF_POLICY_F_CGROUP_ONLY))
-			return false;
-	}
 	if (s->has_ports && (flags & (HF_POLICY_F_PORT_ONLY | HF_POLICY_F_PORT_EXCEPT))) {
 		__u16 local = s->local_port, peer = s->peer_port;
-		bool listed = bpf_map_lookup_elem(&filter_port, &local) ||
-			      bpf_map_lookup_elem(&filter_port, &peer);
+		bool listed = hf_in_set(bpf_map_lookup_elem(&filter_port, &local), flags) ||
+			      hf_in_set(bpf_map_lookup_elem(&filter_port, &peer), flags);
 
 		if (listed != !!(flags & HF_POLICY_F_PORT_ONLY))
 			return false;
 	}
+	if (flags & (HF_POLICY_F_CGROUP_ONLY | HF_POLICY_F_CGROUP_EXCEPT)) {
+		bool listed = hf_in_set(bpf_map_lookup_elem(&filter_cgroup, &cgroup_id), flags);
+
+		if (listed != !!(flags & HF_POLICY_F_CGROUP_ONLY))
+			return false;
+	}
+	if (flags & (HF_POLICY_F_UNIT_ONLY | HF_POLICY_F_UNIT_EXCEPT))
+		return hf_unit_listed(cgroup_id, flags) == !!(flags & HF_POLICY_F_UNIT_ONLY);
 	return true;
+}
+
+static __always_inline bool hf_policy_wants(const struct hf_policy *p, __u32 kind,
+					    const struct hf_subject *s)
+{
+	/* kinds and flags as they were written: in one. */
+	__u64 word = *(const volatile __u64 *)&p->kinds;
+	__u32 flags = word >> 32;
+
+	if (!(word & HF_POLICY_KIND(kind)))
+		return false;
+	return !(flags & HF_POLICY_F_FILTERS) || hf_filters_pass(flags, s);
 }
 
 /*

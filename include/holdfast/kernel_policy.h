@@ -48,8 +48,16 @@ struct hf_process_key {
 #define HF_POLICY_F_PORT_EXCEPT   (1u << 4)
 #define HF_POLICY_F_EXIT_BAD_ONLY (1u << 5) /* no proc.exit for status 0 */
 #define HF_POLICY_F_NO_THROTTLE   (1u << 6) /* token buckets off */
+#define HF_POLICY_F_UNIT_ONLY     (1u << 7) /* only owners whose cgroup's name is in filter_unit */
+#define HF_POLICY_F_UNIT_EXCEPT   (1u << 8)
+#define HF_POLICY_F_SET_B         (1u << 31) /* members of the filter maps: set B counts, else A */
+/* Any of these: the filter maps have a say. */
+#define HF_POLICY_F_FILTERS                                                             \
+	(HF_POLICY_F_NETNS_ONLY | HF_POLICY_F_CGROUP_ONLY | HF_POLICY_F_CGROUP_EXCEPT | \
+	 HF_POLICY_F_PORT_ONLY | HF_POLICY_F_PORT_EXCEPT | HF_POLICY_F_UNIT_ONLY |      \
+	 HF_POLICY_F_UNIT_EXCEPT)
 
-#define HF_POLICY_KIND(kind)      (1u << (kind))
+#define HF_POLICY_KIND(kind) (1u << (kind))
 /* What is on until a policy says otherwise: all but conn.closed and skb.drop aggregates. */
 #define HF_POLICY_KINDS_DEFAULT                                                                \
 	(HF_POLICY_KIND(HF_EVENT_CONN_FAILED) | HF_POLICY_KIND(HF_EVENT_CONN_RESET_RECEIVED) | \
@@ -61,7 +69,11 @@ struct hf_process_key {
 #define HF_DROP_REASON_WORDS 4
 #define HF_DROP_REASON_MAX   (HF_DROP_REASON_WORDS * 64)
 
-/* The one element of the policy map. Watched sockets and processes pass every filter. */
+/*
+ * The one element of the policy map. Watched sockets and processes pass every filter. kinds and
+ * flags are one 8-byte word, which is written and read as one: a program sees the whole of the old
+ * choice or the whole of the new one.
+ */
 struct hf_policy {
 	__u32 kinds;              /* HF_POLICY_KIND() of what is recorded */
 	__u32 flags;              /* HF_POLICY_F_* */
@@ -75,10 +87,17 @@ struct hf_policy {
 	__u64 drop_reasons[HF_DROP_REASON_WORDS]; /* which reasons are aggregated */
 };
 
-/* Values of the filter maps (keys: __u32 netns inode, __u64 cgroup id, __u16 port) are unused. */
+/*
+ * The filter maps (keys: __u32 netns inode, __u64 cgroup id, __u16 port, a name of
+ * HF_CGROUP_LEAF_SIZE bytes) hold two sets: a value is a mask of those that the key is in. A new
+ * policy fills the set that does not count and then switches. Sizes are of one set.
+ */
+#define HF_FILTER_SET_A      1u
+#define HF_FILTER_SET_B      2u
 #define HF_FILTER_NETNS_MAX  256
 #define HF_FILTER_CGROUP_MAX 1024
 #define HF_FILTER_PORT_MAX   1024
+#define HF_FILTER_UNIT_MAX   256
 
 /* watched_cookie: __u64 cookie → __u32 flags (0 for now). An agent has one channel, two while
  * racing; benches and tests a few more. */
