@@ -17,7 +17,8 @@ static int refuse_root(const char *user, uid_t uid, gid_t gid, struct hf_err *er
 			  user, uid == 0 ? "uid" : "group");
 }
 
-int hf_account_resolve(const char *user, uid_t *ret_uid, gid_t *ret_gid, struct hf_err *err)
+int hf_account_resolve(const char *user, const char *key, uid_t *ret_uid, gid_t *ret_gid,
+		       struct hf_err *err)
 {
 	char buf[4096];
 	struct passwd pw, *found = NULL;
@@ -34,8 +35,8 @@ int hf_account_resolve(const char *user, uid_t *ret_uid, gid_t *ret_gid, struct 
 	} else {
 		r = getpwnam_r(user, &pw, buf, sizeof(buf), &found);
 		if (!found)
-			return hf_err_set(err, r ? -r : -ENOENT,
-					  "there is no user '%s' (component.agent.user)", user);
+			return hf_err_set(err, r ? -r : -ENOENT, "there is no user '%s' (%s)", user,
+					  key);
 		uid = pw.pw_uid;
 		gid = pw.pw_gid;
 	}

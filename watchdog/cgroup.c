@@ -144,6 +144,15 @@ int hf_cgroup_open_component(int base_dir, const char *component)
 	return make_dir(base_dir, component);
 }
 
+void hf_cgroup_limit_memory(int base_dir, int cgroup_dir, uint64_t bytes)
+{
+	char text[24];
+
+	(void)write_at(base_dir, "cgroup.subtree_control", "+memory");
+	(void)hf_strf(text, sizeof(text), "%" PRIu64, bytes);
+	(void)write_at(cgroup_dir, "memory.max", text);
+}
+
 int hf_cgroup_each(int cgroup_dir, void (*fn)(uint32_t pid, void *arg), void *arg)
 {
 	_cleanup_free_ char *text = NULL;

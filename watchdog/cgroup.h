@@ -20,6 +20,9 @@ int hf_cgroup_open_base(const char *instance, const char **why);
 /* The component's own directory below base, made when missing. -errno. */
 int hf_cgroup_open_component(int base_dir, const char *component);
 
+/* Most memory of its processes, where the host gives us that controller. Best effort. */
+void hf_cgroup_limit_memory(int base_dir, int cgroup_dir, uint64_t bytes);
+
 /* SIGKILL to every process in it. */
 int hf_cgroup_kill(int cgroup_dir);
 

@@ -202,7 +202,8 @@ static int resolve_user(struct hf_component *c)
 
 	if (c->have_user)
 		return 0;
-	r = hf_account_resolve(c->w->config.component.agent.user, &c->uid, &c->gid, &err);
+	r = hf_account_resolve(c->w->config.component.agent.user, "component.agent.user", &c->uid,
+			       &c->gid, &err);
 	if (r < 0)
 		hf_component_detail(c, "%s", err.msg);
 	c->have_user = r == 0;

@@ -44,6 +44,8 @@
 #include "watchdog/kernel_load.h"
 #include "watchdog/records.h"
 #include "watchdog/server.h"
+#include "watchdog/worker.h"
+#include "watchdog/worker_table.h"
 
 /* The component table. Lower than the watchdog's own score would be useless; -500 spares it from
  * everything but a host that has nothing else left. */
@@ -79,6 +81,8 @@ int hf_watchdog_reload(struct hf_watchdog *w, struct hf_err *err)
 	apply_config(w);
 	for (size_t i = 0; i < w->components; i++)
 		hf_component_reconfigure(w->component[i]);
+	if (w->workers)
+		hf_worker_table_reload(w);
 	return 0;
 }
 
@@ -131,7 +135,8 @@ static int init_ground(struct hf_watchdog *w)
 	int r;
 
 	/* An unknown user is told by the component that needs it. */
-	(void)hf_account_resolve(w->config.component.agent.user, &uid, &gid, NULL);
+	(void)hf_account_resolve(w->config.component.agent.user, "component.agent.user", &uid, &gid,
+				 NULL);
 	r = hf_instance_make_dirs(&w->paths, uid, gid, &err);
 	if (r == 0)
 		r = hf_instance_lock(&w->paths, &w->lock_fd, &err);
@@ -387,6 +392,23 @@ static void exit_bus(struct hf_watchdog *w)
 	w->bus = hf_bus_free(w->bus);
 }
 
+/* ---- workers ------------------------------------------------------------------------------------ */
+
+/* After the bus, so that whoever waits for a worker on it hears of its end. */
+static int init_workers(struct hf_watchdog *w)
+{
+	struct hf_worker_spec table[HF_WORKERS_MAX];
+	size_t n = hf_worker_table(&w->config, table);
+	int r = hf_workers_new(w, table, n, &w->workers);
+
+	return r < 0 ? hf_error_r(r, "set up the workers") : 0;
+}
+
+static void exit_workers(struct hf_watchdog *w)
+{
+	w->workers = hf_workers_free(w->workers);
+}
+
 /* ---- the start table: undone in reverse, as far as it had come ------------------------------------ */
 
 static const struct {
@@ -404,6 +426,7 @@ static const struct {
 	{"server", init_server, exit_server},
 	{"components", init_components, exit_components},
 	{"bus", init_bus, exit_bus},
+	{"workers", init_workers, exit_workers},
 };
 
 struct hf_component *hf_watchdog_find(const struct hf_watchdog *w, const char *name)

@@ -9,10 +9,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -46,20 +48,21 @@ int hf_proc_parse_stat(const char *text, struct hf_proc_stat *ret)
 	struct hf_proc_stat s = {};
 	uint64_t ticks, utime, stime;
 	long threads;
-	int ppid;
+	int ppid, session;
 
 	if (!p)
 		return -EBADMSG;
 	/* Fields 3 (state) to 22 (starttime); see proc_pid_stat(5). */
 	if (sscanf(p + 1,
-		   " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %" SCNu64 " %" SCNu64
+		   " %c %d %*d %d %*d %*d %*u %*u %*u %*u %*u %" SCNu64 " %" SCNu64
 		   " %*d %*d %*d %*d %ld %*d %" SCNu64,
-		   &s.state, &ppid, &utime, &stime, &threads, &ticks) != 6)
+		   &s.state, &ppid, &session, &utime, &stime, &threads, &ticks) != 7)
 		return -EBADMSG;
-	if (ppid < 0 || threads < 0 || ticks > UINT64_MAX / HF_PROCESS_TICK_NS ||
+	if (ppid < 0 || session < 0 || threads < 0 || ticks > UINT64_MAX / HF_PROCESS_TICK_NS ||
 	    utime > UINT32_MAX * UINT64_C(100) || stime > UINT32_MAX * UINT64_C(100))
 		return -EBADMSG;
 	s.ppid = (uint32_t)ppid;
+	s.session = (uint32_t)session;
 	s.threads = (uint32_t)threads;
 	s.cpu_ns = (utime + stime) * HF_PROCESS_TICK_NS;
 	s.start_ns = ticks * HF_PROCESS_TICK_NS;
@@ -180,6 +183,40 @@ uint64_t hf_proc_rss(uint32_t pid)
 	    sscanf(buf, "%*u %" SCNu64, &pages) != 1)
 		return 0;
 	return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+/* The pidfd makes it the same process that was looked at. */
+static bool kill_if(uint32_t pid, uint32_t session, uint32_t uid, bool any_session)
+{
+	_cleanup_close_ int fd = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0);
+	_cleanup_close_ int dir = open_proc(pid);
+	struct hf_proc_stat st;
+	char buf[SMALL_FILE];
+
+	if (dir < 0 || read_small(dir, "stat", buf) <= 0 || hf_proc_parse_stat(buf, &st) < 0 ||
+	    st.state == 'Z' || st.state == 'X' || (!any_session && st.session != session))
+		return false;
+	/* Not the directory's owner: what is not dumpable looks like root's. */
+	if (read_small(dir, "status", buf) <= 0 || keyed_number(buf, "\nUid:") != uid)
+		return false;
+	return syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0) == 0;
+}
+
+unsigned hf_proc_kill_session(uint32_t session, uint32_t uid, bool any_session)
+{
+	DIR *d = uid ? opendir("/proc") : NULL;
+	unsigned n = 0;
+
+	if (!d)
+		return 0;
+	for (struct dirent *e; (e = readdir(d));) {
+		uint32_t pid;
+
+		if (hf_parse_u32(e->d_name, &pid) == 0 && kill_if(pid, session, uid, any_session))
+			n++;
+	}
+	(void)closedir(d);
+	return n;
 }
 
 static void describe_thread(int dir, void *arg)

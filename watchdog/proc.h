@@ -14,6 +14,7 @@
 struct hf_proc_stat {
 	char state; /* R S D Z T t X I */
 	uint32_t ppid;
+	uint32_t session;
 	uint64_t start_ns; /* CLOCK_BOOTTIME of the start, rounded down to a tick */
 	uint32_t threads;
 	uint64_t cpu_ns; /* user and system, ended threads included; in ticks */
@@ -38,6 +39,12 @@ int hf_proc_sample(uint32_t pid, uint64_t now_ns, struct hf_proc_sample *ret);
 
 /* Resident memory in bytes, 0 if unknown. */
 uint64_t hf_proc_rss(uint32_t pid);
+
+/*
+ * SIGKILL to every process of the user that is of this session, or to all of the user's. For what a
+ * worker left where there are no cgroups. Returns how many there were. Never for uid 0.
+ */
+unsigned hf_proc_kill_session(uint32_t session, uint32_t uid, bool any_session);
 
 /* What is worth keeping of a process before it is killed: state, wchan, stacks. Appends text. */
 void hf_proc_describe(uint32_t pid, struct hf_buf *out);

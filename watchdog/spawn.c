@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fork and exec of a component.
+ * fork and exec of a component or a worker.
  *
  * I1. Between clone and exec the child calls only raw system calls and pure functions: other
  *     threads (nng's) may have held any lock of libc. glibc's setresuid() would even signal
@@ -30,10 +30,16 @@
 
 /* Newer kernels have more capabilities than our headers know; the kernel says EINVAL at its end. */
 #define CAP_END 64
+/* Above every number that a worker's descriptors get, below every limit of descriptors. */
+#define OUT_OF_THE_WAY 64
+/* Class 3 of ioprio_set(2), which has no header of libc: only when nobody else wants the disk. */
+#define IOPRIO_WHO_PROCESS 1
+#define IOPRIO_IDLE        (3 << 13)
 
 /* Steps of the child, in order; what it reports is the number and an errno. */
 enum step {
 	STEP_SESSION,
+	STEP_NETWORK,
 	STEP_STDIO,
 	STEP_DESCRIPTORS,
 	STEP_BOUNDING,
@@ -43,13 +49,15 @@ enum step {
 	STEP_CAPABILITIES,
 	STEP_NO_NEW_PRIVS,
 	STEP_SIGNALS,
+	STEP_PARENT,
 	STEP_EXEC,
 	_STEP_MAX,
 };
 
 static const char *const step_names[] = {
 	[STEP_SESSION] = "setsid",
-	[STEP_STDIO] = "open /dev/null",
+	[STEP_NETWORK] = "leave the network",
+	[STEP_STDIO] = "set up descriptors",
 	[STEP_DESCRIPTORS] = "close descriptors",
 	[STEP_BOUNDING] = "drop the bounding set",
 	[STEP_GROUPS] = "setgroups",
@@ -58,6 +66,7 @@ static const char *const step_names[] = {
 	[STEP_CAPABILITIES] = "drop capabilities",
 	[STEP_NO_NEW_PRIVS] = "no_new_privs",
 	[STEP_SIGNALS] = "reset signals",
+	[STEP_PARENT] = "outlive nobody",
 	[STEP_EXEC] = "exec",
 };
 _Static_assert(HF_ARRAY_SIZE(step_names) == _STEP_MAX, "every step has a name");
@@ -86,33 +95,76 @@ static int close_others(void)
 	return 0;
 }
 
-static int set_stdio(int stderr_fd)
+static int set_stdio(const struct hf_spawn *s)
 {
-	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	int in = s->worker.fds_n ? s->worker.stdin_fd : open("/dev/null", O_RDONLY | O_CLOEXEC);
 
-	if (null < 0)
+	if (in < 0)
 		return -1;
-	if (dup2(null, STDIN_FILENO) < 0 || dup2(stderr_fd, STDOUT_FILENO) < 0 ||
-	    dup2(stderr_fd, STDERR_FILENO) < 0)
+	if (dup2(in, STDIN_FILENO) < 0 || dup2(s->stderr_fd, STDOUT_FILENO) < 0 ||
+	    dup2(s->stderr_fd, STDERR_FILENO) < 0)
 		return -1;
 	return 0;
 }
 
-static int drop_bounding(void)
+/*
+ * Puts a worker's descriptors at 3, 4, …. All of them first move out of the way of each other, and
+ * so do the two that the rest of the child needs.
+ */
+static int set_descriptors(const struct hf_spawn *s, int *exe_fd, int *report_fd)
+{
+	int moved[HF_SPAWN_FDS_MAX];
+
+	if (!s->worker.fds_n)
+		return 0;
+	*exe_fd = fcntl(*exe_fd, F_DUPFD_CLOEXEC, OUT_OF_THE_WAY);
+	*report_fd = fcntl(*report_fd, F_DUPFD_CLOEXEC, OUT_OF_THE_WAY);
+	if (*exe_fd < 0 || *report_fd < 0)
+		return -1;
+	for (size_t i = 0; i < s->worker.fds_n; i++) {
+		moved[i] = fcntl(s->worker.fds[i], F_DUPFD_CLOEXEC, OUT_OF_THE_WAY);
+		if (moved[i] < 0)
+			return -1;
+	}
+	for (size_t i = 0; i < s->worker.fds_n; i++)
+		if (dup2(moved[i], (int)i + 3) < 0)
+			return -1;
+	return 0;
+}
+
+static int drop_bounding(uint64_t keep)
 {
 	(void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-	for (unsigned long cap = 0; cap < CAP_END; cap++)
-		if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
-			return errno == EINVAL && cap > 0 ? 0 : -1;
-	return 0;
+	for (unsigned long cap = 0; cap < CAP_END; cap++) {
+		if (keep >> cap & 1 || prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0)
+			continue;
+		if (errno != EINVAL || cap == 0)
+			return -1;
+		break;
+	}
+	/* What is kept has to survive the change of user. */
+	return keep ? prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) : 0;
 }
 
-static int drop_capabilities(void)
+/* Everything but `keep`, of which we may have only a part ourselves (a container). */
+static int drop_capabilities(uint64_t keep)
 {
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {};
 
-	return (int)syscall(SYS_capset, &header, data);
+	if (keep && syscall(SYS_capget, &header, data) < 0)
+		return -1;
+	for (size_t i = 0; i < _LINUX_CAPABILITY_U32S_3; i++) {
+		data[i].permitted &= (uint32_t)(keep >> (32 * i));
+		data[i].effective = data[i].inheritable = data[i].permitted;
+	}
+	keep = data[0].permitted | (uint64_t)data[1].permitted << 32;
+	if (syscall(SYS_capset, &header, data) < 0)
+		return -1;
+	for (unsigned long cap = 0; cap < CAP_END; cap++)
+		if (keep >> cap & 1 && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0) < 0)
+			return -1;
+	return 0;
 }
 
 static int reset_signals(void)
@@ -131,6 +183,14 @@ static int reset_signals(void)
 	return (int)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, NSIG / 8);
 }
 
+static void set_limit(int resource, uint64_t value)
+{
+	const struct rlimit r = {value, value};
+
+	if (value)
+		(void)setrlimit((__rlimit_resource_t)resource, &r);
+}
+
 static void set_limits(const struct hf_spawn *s)
 {
 	/* A core would hold the agent's key; descriptors and threads: ten times what it needs. */
@@ -145,7 +205,11 @@ static void set_limits(const struct hf_spawn *s)
 	char text[8];
 	int n = 0, v = s->oom_score_adj, fd;
 
-	(void)setpriority(PRIO_PROCESS, 0, 0); /* ours is not its */
+	(void)setpriority(PRIO_PROCESS, 0, s->worker.background ? 19 : 0); /* ours is not its */
+	if (s->worker.background)
+		(void)syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_IDLE);
+	set_limit(RLIMIT_DATA, s->worker.memory_bytes);
+	set_limit(RLIMIT_FSIZE, s->worker.file_bytes);
 	for (size_t i = 0; i < HF_ARRAY_SIZE(limits); i++) {
 		const struct rlimit r = {limits[i].value, limits[i].value};
 
@@ -170,16 +234,31 @@ _Noreturn static void fail(int report_fd, enum step step)
 	_exit(127);
 }
 
-_Noreturn static void child(const struct hf_spawn *s, int report_fd)
+/* After the last change of user, which forgets it. We may have ended before it was set. */
+static int die_with_parent(pid_t parent)
 {
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+		return -1;
+	errno = ESRCH;
+	return syscall(SYS_getppid) == parent ? 0 : -1;
+}
+
+_Noreturn static void child(const struct hf_spawn *s, pid_t parent, int report_fd)
+{
+	int exe_fd = s->exe_fd;
+
 	if (syscall(SYS_setsid) < 0)
 		fail(report_fd, STEP_SESSION);
+	if (s->worker.no_network && unshare(CLONE_NEWNET) < 0)
+		fail(report_fd, STEP_NETWORK);
 	set_limits(s);
-	if (set_stdio(s->stderr_fd) < 0)
+	if (set_stdio(s) < 0)
 		fail(report_fd, STEP_STDIO);
 	if (close_others() < 0)
 		fail(report_fd, STEP_DESCRIPTORS);
-	if (drop_bounding() < 0)
+	if (set_descriptors(s, &exe_fd, &report_fd) < 0)
+		fail(report_fd, STEP_STDIO);
+	if (drop_bounding(s->worker.capabilities) < 0)
 		fail(report_fd, STEP_BOUNDING);
 	if (syscall(SYS_setgroups, 0, NULL) < 0)
 		fail(report_fd, STEP_GROUPS);
@@ -187,13 +266,15 @@ _Noreturn static void child(const struct hf_spawn *s, int report_fd)
 		fail(report_fd, STEP_GID);
 	if (syscall(SYS_setresuid, s->uid, s->uid, s->uid) < 0)
 		fail(report_fd, STEP_UID);
-	if (drop_capabilities() < 0)
+	if (drop_capabilities(s->worker.capabilities) < 0)
 		fail(report_fd, STEP_CAPABILITIES);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		fail(report_fd, STEP_NO_NEW_PRIVS);
 	if (reset_signals() < 0)
 		fail(report_fd, STEP_SIGNALS);
-	(void)syscall(SYS_execveat, s->exe_fd, "", s->argv, s->envp, AT_EMPTY_PATH);
+	if (s->worker.dies_with_us && die_with_parent(parent) < 0)
+		fail(report_fd, STEP_PARENT);
+	(void)syscall(SYS_execveat, exe_fd, "", s->argv, s->envp, AT_EMPTY_PATH);
 	fail(report_fd, STEP_EXEC);
 }
 
@@ -233,11 +314,12 @@ int hf_spawn(const struct hf_spawn *s, struct hf_spawned *ret, const char **ret_
 	struct hf_spawned out = {};
 	struct failure failure;
 	sigset_t all, before;
+	pid_t self = getpid();
 	int pipe_fd[2];
 	ssize_t n;
 
 	*ret_step = "clone";
-	if (s->uid == 0 || s->gid == 0)
+	if (s->uid == 0 || s->gid == 0 || s->worker.fds_n > HF_SPAWN_FDS_MAX)
 		return -EINVAL;
 	if (pipe2(pipe_fd, O_CLOEXEC) < 0)
 		return -errno;
@@ -249,7 +331,7 @@ int hf_spawn(const struct hf_spawn *s, struct hf_spawned *ret, const char **ret_
 	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
 	out.pid = clone_child(s, &pidfd, &out.in_cgroup);
 	if (out.pid == 0)
-		child(s, report_write);
+		child(s, self, report_write);
 	out.exec_ns = hf_now_boottime_ns();
 	n = -errno;
 	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);

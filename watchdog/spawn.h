@@ -1,14 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Starts a component's process with nothing it does not need: own session, own cgroup, own user,
- * no groups, no capability (bounding and ambient sets included), no new privileges, limits, stdin
- * from /dev/null, stdout and stderr to the given descriptor, every other descriptor closed.
+ * Starts a component's or worker's process with nothing it does not need: own session, own cgroup,
+ * own user, no groups, no capability but those named (bounding and ambient sets included), no new
+ * privileges, limits, stdin from /dev/null or the given descriptor, stdout and stderr to another,
+ * every other descriptor closed.
  */
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+
+/* A worker gets its socket, its result and at most four inputs. */
+#define HF_SPAWN_FDS_MAX 6u
+
+/* What a worker has and a component has not; all zero for a component. */
+struct hf_spawn_worker {
+	uint64_t capabilities; /* kept, as far as we have them ourselves: bit n is capability n */
+	int stdin_fd;          /* with any of fds */
+	const int *fds;        /* become 3, 4, … */
+	size_t fds_n;          /* 0: stdin is /dev/null */
+	bool dies_with_us;     /* SIGKILL when the calling thread ends */
+	bool no_network;       /* a network namespace of its own, with nothing in it */
+	bool background;       /* lowest priority for processor and disk */
+	uint64_t memory_bytes; /* of private memory; 0: no limit */
+	uint64_t file_bytes;   /* of any file it writes; 0: no limit */
+};
 
 struct hf_spawn {
 	int exe_fd;        /* what to execute; not a script, since it is close-on-exec */
@@ -20,6 +37,7 @@ struct hf_spawn {
 	int stderr_fd;
 	int cgroup_dir;    /* -1: none */
 	int oom_score_adj; /* set if the host lets us */
+	struct hf_spawn_worker worker;
 };
 
 struct hf_spawned {

@@ -20,6 +20,7 @@ struct hf_kernel;
 struct hf_records;
 struct hf_server;
 struct hf_bus;
+struct hf_workers;
 
 struct hf_watchdog {
 	sd_event *event;
@@ -36,6 +37,7 @@ struct hf_watchdog {
 	struct hf_records *records;
 	struct hf_server *server;
 	struct hf_bus *bus;
+	struct hf_workers *workers; /* NULL: none can be started */
 	struct hf_component *component[HF_COMPONENTS_MAX];
 	size_t components;
 };

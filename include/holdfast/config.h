@@ -75,6 +75,13 @@ struct hf_config {
 		struct hf_config_list allow;
 	} actions;
 	struct {
+		char *user;
+		uint64_t memory_max_bytes;
+		uint64_t cpu_max_percent; /* of one CPU */
+		struct hf_config_list paths;
+		struct hf_config_list exclude;
+	} scan;
+	struct {
 		unsigned mode;  /* enum hf_config_kernel_mode */
 		unsigned netns; /* enum hf_config_netns */
 		uint64_t urgent_ring_bytes;

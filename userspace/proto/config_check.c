@@ -189,3 +189,19 @@ const char *hf_check_loopback_listen(const char *text)
 		return NULL;
 	return "a socket's path, or a loopback address such as 127.0.0.1:9464";
 }
+
+/* As a scan compares it with what it meets: no "..", no "//", no newline (parameters are lines). */
+const char *hf_check_absolute_path(const char *text)
+{
+	static const char expected[] = "an absolute path such as /etc, without '..' and '//'";
+	size_t len = strlen(text);
+
+	if (*text != '/' || len >= 4096 || strstr(text, "//") || strstr(text, "/../") ||
+	    strstr(text, "/./") || hf_endswith(text, "/..") || hf_endswith(text, "/.") ||
+	    (len > 1 && text[len - 1] == '/'))
+		return expected;
+	for (; *text; text++)
+		if ((unsigned char)*text < ' ' || *text == 0x7f)
+			return expected;
+	return NULL;
+}

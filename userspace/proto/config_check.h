@@ -11,3 +11,4 @@ const char *hf_check_pin(const char *text);
 const char *hf_check_user(const char *text);
 const char *hf_check_listen(const char *text);
 const char *hf_check_loopback_listen(const char *text);
+const char *hf_check_absolute_path(const char *text);

@@ -142,6 +142,17 @@ static const struct hf_config_entry entries[] = {
 	LIST(actions.allow, 8, "start,stop,restart,scan,doctor,collect",
 	     "Which actions of the portal this host obeys.", .names = action_kinds),
 
+	STRING(scan.user, "holdfast-scan", "The user a scan and a collection of logs run as.",
+	       .min = 1, .check = hf_check_user),
+	SIZE(scan.memory_max_bytes, 32 * MIB, 16 * GIB, "256MiB", NULL, "Memory a scan may use."),
+	UINT(scan.cpu_max_percent, 1, 100, "50", "percent of one CPU",
+	     "Processor time a scan may use."),
+	LIST(scan.paths, 64, "/etc,/usr/bin,/usr/sbin",
+	     "The files whose digests a scan compares with those of the accepted state.",
+	     .check = hf_check_absolute_path),
+	LIST(scan.exclude, 64, "", "Files and directories that a scan leaves out.",
+	     .check = hf_check_absolute_path),
+
 	ENUM(kernel.mode, kernel_modes, "auto",
 	     "Whether eBPF programs are loaded; without them the evidence comes from sockets and "
 	     "/proc.",

@@ -65,6 +65,14 @@ static void forms(void **state)
 		{hf_check_pin, "sha256/AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8", false},
 		{hf_check_pin, "sha256/AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gISIj", false},
 		{hf_check_pin, PIN, true},
+		{hf_check_absolute_path, "/", true},
+		{hf_check_absolute_path, "/etc/a b", true},
+		{hf_check_absolute_path, "etc", false},
+		{hf_check_absolute_path, "/etc/", false},
+		{hf_check_absolute_path, "//etc", false},
+		{hf_check_absolute_path, "/etc/..", false},
+		{hf_check_absolute_path, "/etc/../x", false},
+		{hf_check_absolute_path, "/etc\nx", false},
 		{hf_check_user, "-x", false},
 		{hf_check_user, "a b", false},
 		{hf_check_user, "../x", false},
@@ -162,6 +170,12 @@ static void documented_defaults(void **state)
 	assert_int_equal(c.restart.settle_s, 60);
 	assert_int_equal(c.restart.backoff_cap_s, 30);
 	assert_string_equal(c.component.agent.user, "holdfast");
+	assert_string_equal(c.scan.user, "holdfast-scan");
+	assert_int_equal(c.scan.memory_max_bytes, 256 << 20);
+	assert_int_equal(c.scan.cpu_max_percent, 50);
+	assert_int_equal(c.scan.paths.n, 3);
+	assert_string_equal(c.scan.paths.items[2], "/usr/sbin");
+	assert_int_equal(c.scan.exclude.n, 0);
 	assert_int_equal(c.hang.expect_ms, 1000);
 	assert_int_equal(c.hang.deadline_ms, 3000);
 	assert_int_equal(c.hang.stretch_ms, 30000);
