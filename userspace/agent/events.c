@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/random.h"
 #include "base/str.h"
 #include "userspace/agent/budget.h"
 #include "userspace/agent/kernel_decode.h"
@@ -47,6 +48,7 @@ struct hf_events {
 	sd_event_source *urgent, *poll, *again;
 
 	struct hf_recent *recent;
+	struct hf_tally *tally;
 	struct hf_budget budget;
 	struct hf_decoded decoded;
 	struct hf_join *join;
@@ -109,6 +111,7 @@ static bool pack(struct hf_events *e, Bus__Event *ev)
 /* ev is packed already. */
 static void distribute(struct hf_events *e, const Bus__Event *ev, enum hf_spool_priority prio)
 {
+	hf_tally_add(e->tally, ev);
 	hf_recent_add(e->recent, e->packed.data, e->packed.len);
 	e->cb.publish(e->packed.data, e->packed.len, e->userdata);
 	if (!kind_is_sent(e, ev->kind))
@@ -460,6 +463,7 @@ int hf_events_new(sd_event *event, struct hf_spool *spool, const struct hf_confi
 		  const struct hf_events_callbacks *cb, void *userdata, struct hf_events **ret)
 {
 	_cleanup_(hf_events_freep) struct hf_events *e = calloc(1, sizeof(*e));
+	uint64_t seed;
 	int r;
 
 	if (!e)
@@ -474,7 +478,9 @@ int hf_events_new(sd_event *event, struct hf_spool *spool, const struct hf_confi
 	hf_budget_init(&e->budget, config->telemetry.max_events_per_s, config->telemetry.burst);
 	e->recent = hf_recent_new();
 	e->join = hf_join_new();
-	if (!e->recent || !e->join)
+	hf_random_bytes(&seed, sizeof(seed));
+	e->tally = hf_tally_new(seed);
+	if (!e->recent || !e->join || !e->tally)
 		return -ENOMEM;
 	r = sd_event_add_time(event, &e->poll, CLOCK_MONOTONIC, 0, POLL_ACCURACY_US, on_poll, e);
 	if (r < 0)
@@ -500,6 +506,7 @@ struct hf_events *hf_events_free(struct hf_events *e)
 	e->info = hf_kernel_info_free(e->info);
 	e->recent = hf_recent_free(e->recent);
 	e->join = hf_join_free(e->join);
+	e->tally = hf_tally_free(e->tally);
 	hf_buf_done(&e->packed);
 	sd_event_unref(e->event);
 	e->magic = 0;
@@ -538,6 +545,17 @@ uint64_t hf_events_lost(const struct hf_events *e)
 const struct hf_recent *hf_events_recent(const struct hf_events *e)
 {
 	return e->recent;
+}
+
+const struct hf_tally *hf_events_tally(const struct hf_events *e)
+{
+	return e->tally;
+}
+
+int64_t hf_events_realtime_offset_ns(struct hf_events *e)
+{
+	refresh_realtime(e);
+	return e->realtime_offset_ns;
 }
 
 void hf_events_telemetry(struct hf_events *e, Bus__Telemetry *t, Bus__Program *programs,

@@ -23,6 +23,7 @@
 #include "userspace/agent/recent.h"
 #include "userspace/agent/ring.h"
 #include "userspace/agent/spool.h"
+#include "userspace/agent/tally.h"
 
 struct hf_events;
 
@@ -57,6 +58,9 @@ const char *hf_events_assist(const struct hf_events *e); /* ebpf partial off */
 const char *hf_events_assist_reason(const struct hf_events *e);
 uint64_t hf_events_lost(const struct hf_events *e);
 const struct hf_recent *hf_events_recent(const struct hf_events *e);
+const struct hf_tally *hf_events_tally(const struct hf_events *e);
+/* Wall clock minus CLOCK_BOOTTIME, at most a second old. */
+int64_t hf_events_realtime_offset_ns(struct hf_events *e);
 
 /* Fills counters and programs; strings borrowed from e. programs has room for max. */
 void hf_events_telemetry(struct hf_events *e, Bus__Telemetry *t, Bus__Program *programs,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Answers to the local bus: status, outages, events, enroll, reset, config. */
+/* Answers to the local bus: status, outages, events, top, enroll, reset, config. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -134,6 +134,30 @@ static void answer_events(struct hf_agent *a, struct hf_bus_call *call, const Bu
 	bus__events__free_unpacked(list, NULL);
 }
 
+static void answer_top(struct hf_agent *a, struct hf_bus_call *call)
+{
+	Bus__Response m = BUS__RESPONSE__INIT;
+	Bus__Top *top = hf_tally_answer(hf_events_tally(a->events),
+					hf_events_realtime_offset_ns(a->events));
+	Bus__Program programs[HF_KERNEL_PROGRAMS_MAX], *pointers[HF_KERNEL_PROGRAMS_MAX];
+	Bus__Telemetry telemetry;
+
+	if (!top) {
+		hf_bus_refuse(call, ENOMEM, "out of memory");
+		return;
+	}
+	hf_events_telemetry(a->events, &telemetry, programs, pointers, HF_ARRAY_SIZE(programs));
+	top->lost = telemetry.lost;
+	top->throttled = telemetry.throttled;
+	top->now_unix_ns = hf_now_realtime_ns();
+	top->uptime_ms = (hf_now_monotonic_ns() - a->started_ns) / HF_NS_PER_MS;
+	top->since_unix_ns = top->now_unix_ns - top->uptime_ms * HF_NS_PER_MS;
+	m.what_case = BUS__RESPONSE__WHAT_TOP;
+	m.top = top;
+	hf_bus_answer(call, &m);
+	bus__top__free_unpacked(top, NULL);
+}
+
 static void on_enrolled(int r, const char *text, void *userdata)
 {
 	struct hf_agent *a = HF_CAST(userdata, struct hf_agent, HF_AGENT_MAGIC);
@@ -239,6 +263,9 @@ void hf_agent_request(struct hf_bus_call *call, const Bus__Request *m, void *use
 		return;
 	case BUS__REQUEST__WHAT_EVENTS:
 		answer_events(a, call, m->events);
+		return;
+	case BUS__REQUEST__WHAT_TOP:
+		answer_top(a, call);
 		return;
 	case BUS__REQUEST__WHAT_ENROLL:
 		answer_enroll(a, call, m->enroll);
