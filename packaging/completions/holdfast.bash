@@ -10,7 +10,7 @@ _holdfast()
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		w=${COMP_WORDS[i]}
 		case $w in
-		--dir | --portal | --token | --token-file | --ca | --kind | --pid | --unit | --since | --limit) ((i++)) ;;
+		--dir | --portal | --token | --token-file | --ca | --kind | --pid | --unit | --since | --limit | --by | --sort | --window | --interval | --count) ((i++)) ;;
 		-*) ;;
 		*) if [[ -z $verb ]]; then verb=$w; elif [[ -z $sub ]]; then sub=$w; fi ;;
 		esac
@@ -35,12 +35,26 @@ _holdfast()
 			awk '{ print $1 }')" -- "$cur")
 		return
 		;;
-	--portal | --token | --pid | --since | --limit) return ;;
+	--by)
+		mapfile -t COMPREPLY < <(compgen -W 'process unit peer' -- "$cur")
+		return
+		;;
+	--sort)
+		words='hurt resets_received resets_sent failed dropped packets_dropped exits bad_exits oom_kills unseen last name'
+		mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
+		return
+		;;
+	--window)
+		mapfile -t COMPREPLY < <(compgen -W 'all 1m last' -- "$cur")
+		return
+		;;
+	--portal | --token | --pid | --since | --limit | --interval | --count) return ;;
 	esac
 
 	case $verb in
-	'') words='status outages events enroll reset component config --dir --json --help --version' ;;
+	'') words='status outages events top enroll reset component config --dir --json --help --version' ;;
 	events) words='--follow --kind --pid --unit --since --limit --json' ;;
+	top) words='--by --sort --window --interval --count --limit --json' ;;
 	outages) words='--since --json' ;;
 	enroll) words='--portal --token --token-file --ca --json' ;;
 	reset) words='--yes --json' ;;

@@ -6,6 +6,7 @@ _holdfast_verbs() {
   verbs=(
     'status:who is online, since when, last outage'
     'events:what the kernel saw'
+    'top:who resets, drops, fails and dies, live'
     'outages:every loss of the channel and its cause'
     'enroll:make this host known to a portal'
     'reset:forget identity and portal'
@@ -29,6 +30,10 @@ _holdfast() {
     _arguments '--limit[how many]:number:' '--follow[go on]' '--json[one object a line]' '--pid[owner]:pid:_pids' \
       '--unit[unit]:unit:' '--since[time]:time:' \
       '--kind[kind]:kind:(conn.failed conn.reset_received conn.reset_sent conn.dropped conn.closed conn.retransmit proc.exit proc.oom skb.drop telemetry.loss)' ;;
+  top)
+    _arguments '--by[who]:who:(process unit peer)' '--window[of what time]:window:(all 1m last)' '--interval[seconds]:seconds:' \
+      '--count[how many]:number:' '--limit[rows]:number:' '--json[one object a table]' \
+      '--sort[order]:column:(hurt resets_received resets_sent failed dropped packets_dropped exits bad_exits oom_kills unseen last name)' ;;
   outages) _arguments '--since[time]:time:' '--json[one object a line]' ;;
   enroll) _arguments '--portal[address]:url:' '--token[token, - reads it]:token:' '--token-file[file with the token]:file:_files' '--ca[authority]:file:_files' ;;
   reset) _arguments '--yes[do not ask]' '--json[machine-readable]' ;;

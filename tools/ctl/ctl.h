@@ -38,6 +38,7 @@ typedef int (*hf_ctl_verb_fn)(struct hf_ctl *c, int argc, char **argv);
 
 int hf_ctl_status(struct hf_ctl *c, int argc, char **argv);
 int hf_ctl_events(struct hf_ctl *c, int argc, char **argv);
+int hf_ctl_top(struct hf_ctl *c, int argc, char **argv);
 int hf_ctl_outages(struct hf_ctl *c, int argc, char **argv);
 int hf_ctl_enroll(struct hf_ctl *c, int argc, char **argv);
 int hf_ctl_reset(struct hf_ctl *c, int argc, char **argv);

@@ -22,6 +22,10 @@ static const struct verb {
 	{"events", hf_ctl_events,
 	 "[--follow] [--kind K]... [--pid P] [--unit U] [--since T] [--limit N]",
 	 "resets, drops, failed connects and exits on this host"},
+	{"top", hf_ctl_top,
+	 "[--by process|unit|peer] [--sort COLUMN] [--window all|1m|last] [--interval S] [--count "
+	 "N] [--limit N]",
+	 "who resets, drops, fails and dies, live"},
 	{"enroll", hf_ctl_enroll,
 	 "--portal URL {--token T|--token -|--token-file FILE} [--ca FILE]",
 	 "introduce this host to a portal"},
@@ -29,7 +33,6 @@ static const struct verb {
 	{"component", hf_ctl_component, "{list|show|start|stop|restart} [NAME]",
 	 "the processes that the watchdog keeps running"},
 	{"config", hf_ctl_config, "{check [FILE]|show|reload}", "the configuration"},
-	{"top", NULL, NULL, NULL},
 	{"doctor", NULL, NULL, NULL},
 	{"actions", NULL, NULL, NULL},
 	{"scan", NULL, NULL, NULL},

@@ -51,8 +51,11 @@ struct hf_tally *hf_tally_new(uint64_t seed)
 {
 	struct hf_tally *t = calloc(1, sizeof(*t));
 
-	if (t)
-		t->seed = seed;
+	if (!t)
+		return NULL;
+	t->seed = seed;
+	t->instance = (seed ^ seed >> 31) *
+		      UINT64_C(0x9e3779b97f4a7c15); /* does not tell the seed's low bits */
 	return t;
 }
 
@@ -337,6 +340,7 @@ Bus__Top *hf_tally_answer(const struct hf_tally *t, int64_t realtime_offset_ns)
 	if (!top)
 		return NULL;
 	bus__top__init(top);
+	top->instance = t->instance;
 	top->columns = calloc(_HF_TALLY_COLUMN_MAX, sizeof(char *));
 	top->tables = calloc(_HF_TALLY_BY_MAX, sizeof(Bus__TopTable *));
 	if (!top->columns || !top->tables || !put_counts(t->totals, &top->totals, &top->n_totals))

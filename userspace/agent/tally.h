@@ -36,10 +36,10 @@ enum hf_tally_column {
 	HF_TALLY_RESETS_RECEIVED,
 	HF_TALLY_RESETS_SENT,
 	HF_TALLY_FAILED,
-	HF_TALLY_DROPPED,  /* connections given up */
-	HF_TALLY_PACKETS,  /* dropped in the kernel */
-	HF_TALLY_CLOSED,   /* connections, where they are recorded */
-	HF_TALLY_EXITS,    /* all of them */
+	HF_TALLY_DROPPED,   /* connections given up */
+	HF_TALLY_PACKETS,   /* dropped in the kernel */
+	HF_TALLY_CLOSED,    /* connections, where they are recorded */
+	HF_TALLY_EXITS,     /* all of them */
 	HF_TALLY_BAD_EXITS, /* status not 0, or a signal */
 	HF_TALLY_OOM,
 	HF_TALLY_UNSEEN, /* events that the kernel says it did not tell one by one */
@@ -73,7 +73,7 @@ struct hf_tally {
 	struct hf_tally_reason reason[HF_TALLY_REASONS];
 	size_t reasons;
 	uint64_t reasons_folded; /* events whose reason found no row */
-	uint64_t next_id, seed;
+	uint64_t next_id, seed, instance;
 };
 
 /* seed: anything a stranger cannot guess, so that he cannot choose whose place he takes. */

@@ -142,8 +142,8 @@ static void a_process_is_its_pid_and_its_start(void **state)
 	hf_tally_add(t, &e);
 	top = hf_tally_answer(t, 0);
 	for (size_t i = 0; i < top->tables[HF_TALLY_PROCESS]->n_rows; i++) {
-		assert_int_equal(
-			top->tables[HF_TALLY_PROCESS]->rows[i]->counts[HF_TALLY_FAILED], 1);
+		assert_int_equal(top->tables[HF_TALLY_PROCESS]->rows[i]->counts[HF_TALLY_FAILED],
+				 1);
 		seven += top->tables[HF_TALLY_PROCESS]->rows[i]->pid == 7;
 	}
 	assert_int_equal(seven, 2);
