@@ -109,6 +109,7 @@ struct hf_portal_config {
 	uint64_t accept_per_s;
 	uint64_t max_connections;
 	bool auto_authorize;
+	uint64_t certificate_life_s;
 	struct {
 		uint64_t events_days;
 		uint64_t outages_days;

@@ -89,6 +89,28 @@ static enum hf_cause certificate_cause(enum hf_tls_failure f)
 	}
 }
 
+/*
+ * An expired certificate whose key is still the endpoint's is let in for one thing: to ask for the
+ * next one. The handshake has proven the key; whose it is, the database says, not the certificate.
+ */
+static bool admit_expired(struct hf_portal *p, struct hf_conn *c, struct hf_link *l)
+{
+	uint8_t hash[HF_HASH_SIZE];
+	struct hf_endpoint *ep;
+	const uint8_t *der;
+	size_t len;
+
+	if (hf_conn_peer_cert_any(c, &der, &len) < 0 ||
+	    hf_ca_identify(der, len, l->credential_id, &l->cert_expires_ns) < 0 ||
+	    hf_ca_key_hash(der, len, hash) < 0)
+		return false;
+	ep = hf_registry_find(p->registry, l->credential_id);
+	if (!ep || !ep->row.has_key || memcmp(ep->row.key_hash, hash, HF_HASH_SIZE) != 0)
+		return false;
+	l->credential = HF_CREDENTIAL_EXPIRED;
+	return true;
+}
+
 /* 1 admitted, 0 no certificate, -EACCES with why. */
 static int admit_certificate(struct hf_portal *p, struct hf_conn *c, struct hf_link *l,
 			     struct refusal *why)
@@ -100,6 +122,8 @@ static int admit_certificate(struct hf_portal *p, struct hf_conn *c, struct hf_l
 
 	if (r == -ENOENT)
 		return 0;
+	if (r < 0 && failure == HF_TLS_CERT_EXPIRED && admit_expired(p, c, l))
+		return known_endpoint(p, l->credential_id, why) ? 1 : -EACCES;
 	if (r < 0) {
 		*why = (struct refusal){403, certificate_cause(failure), 0, NULL};
 		return -EACCES;

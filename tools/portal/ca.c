@@ -176,7 +176,7 @@ static int set_serial(X509 *cert)
 
 struct leaf {
 	const char *common_name;
-	long days;
+	time_t life_s;
 	uint64_t unix_ns;
 	X509 *issuer; /* NULL: self-signed */
 	EVP_PKEY *signer;
@@ -188,7 +188,9 @@ struct leaf {
 static int set_times(X509 *cert, const struct leaf *l)
 {
 	time_t now = (time_t)(l->unix_ns / HF_NS_PER_S);
-	time_t from = now - BACKDATE_S, to = now + l->days * DAY_S;
+	/* One that lives for minutes only would look old at once, and be renewed for ever. */
+	time_t back = l->life_s / 10 < BACKDATE_S ? l->life_s / 10 : BACKDATE_S;
+	time_t from = now - back, to = now + l->life_s;
 
 	return ASN1_TIME_set(X509_getm_notBefore(cert), from) &&
 			       ASN1_TIME_set(X509_getm_notAfter(cert), to)
@@ -264,7 +266,7 @@ static int prepare_ca(int dirfd, const char *cert_name, const char *key_name, co
 	(void)hf_strf(name, sizeof(name), "%s %08x", title,
 		      (unsigned)hf_random_below(UINT64_C(1) << 32));
 	r = make_cert(&(struct leaf){.common_name = name,
-				     .days = CA_DAYS,
+				     .life_s = CA_DAYS * DAY_S,
 				     .unix_ns = unix_ns,
 				     .signer = key,
 				     .subject = key,
@@ -342,7 +344,7 @@ static int make_server(int dirfd, X509 *ca, EVP_PKEY *ca_key, const char *const 
 	if (r < 0)
 		return hf_err_set(err, r, "a name of the portal is not a host name or address");
 	r = make_cert(&(struct leaf){.common_name = "Holdfast portal",
-				     .days = SERVER_DAYS,
+				     .life_s = SERVER_DAYS * DAY_S,
 				     .unix_ns = unix_ns,
 				     .issuer = ca,
 				     .signer = ca_key,
@@ -494,7 +496,7 @@ struct hf_csr *hf_csr_free(struct hf_csr *csr)
 }
 
 int hf_ca_sign(struct hf_ca *ca, const struct hf_csr *csr, const uint8_t id[static HF_ID_SIZE],
-	       uint64_t unix_ns, char pem[static HF_CERT_PEM_MAX], size_t *ret_len,
+	       uint64_t unix_ns, uint64_t life_s, char pem[static HF_CERT_PEM_MAX], size_t *ret_len,
 	       uint64_t *ret_expires_ns, struct hf_err *err)
 {
 	_cleanup_(X509_freep) X509 *cert = NULL;
@@ -504,7 +506,7 @@ int hf_ca_sign(struct hf_ca *ca, const struct hf_csr *csr, const uint8_t id[stat
 
 	hf_uuid_format(id, name);
 	r = make_cert(&(struct leaf){.common_name = name,
-				     .days = HF_CLIENT_DAYS,
+				     .life_s = (time_t)life_s,
 				     .unix_ns = unix_ns,
 				     .issuer = ca->cert,
 				     .signer = ca->key,
@@ -522,7 +524,24 @@ int hf_ca_sign(struct hf_ca *ca, const struct hf_csr *csr, const uint8_t id[stat
 		return hf_err_set(err, -EMSGSIZE, "encode a certificate: too long");
 	pem[len] = '\0';
 	*ret_len = (size_t)len;
-	*ret_expires_ns = (unix_ns / HF_NS_PER_S + HF_CLIENT_DAYS * (uint64_t)DAY_S) * HF_NS_PER_S;
+	*ret_expires_ns = (unix_ns / HF_NS_PER_S + life_s) * HF_NS_PER_S;
+	return 0;
+}
+
+int hf_ca_key_hash(const uint8_t *der, size_t len, uint8_t hash[static HF_HASH_SIZE])
+{
+	_cleanup_(X509_freep) X509 *cert = NULL;
+	unsigned char *spki = NULL;
+	int n;
+
+	if (len > INT_MAX)
+		return -EBADMSG;
+	cert = d2i_X509(NULL, &der, (long)len);
+	n = cert ? i2d_X509_PUBKEY(X509_get_X509_PUBKEY(cert), &spki) : -1;
+	if (n <= 0)
+		return -EBADMSG;
+	(void)SHA256(spki, (size_t)n, hash); /* returns hash */
+	OPENSSL_free(spki);
 	return 0;
 }
 

@@ -23,7 +23,6 @@ struct hf_ca;
 
 #define HF_CERT_PEM_MAX     4096u /* a P-256 leaf is 700 bytes */
 #define HF_CSR_PEM_MAX      8192u
-#define HF_CLIENT_DAYS      90u
 #define HF_SERVER_NAMES_MAX 32u
 
 /*
@@ -52,10 +51,13 @@ int hf_csr_parse(const void *pem, size_t len, struct hf_csr **ret,
 struct hf_csr *hf_csr_free(struct hf_csr *csr);
 HF_DEFINE_CLEANUP(struct hf_csr *, hf_csr_free);
 
-/* Signs: CN = the id's UUID text, client authentication only, HF_CLIENT_DAYS from unix_ns. */
+/* Signs: CN = the id's UUID text, client authentication only, life_s from unix_ns. */
 int hf_ca_sign(struct hf_ca *ca, const struct hf_csr *csr, const uint8_t id[static HF_ID_SIZE],
-	       uint64_t unix_ns, char pem[static HF_CERT_PEM_MAX], size_t *ret_len,
+	       uint64_t unix_ns, uint64_t life_s, char pem[static HF_CERT_PEM_MAX], size_t *ret_len,
 	       uint64_t *ret_expires_ns, struct hf_err *err);
+
+/* SHA-256 of the SubjectPublicKeyInfo of a certificate, as hf_csr_parse() gives it. -EBADMSG. */
+int hf_ca_key_hash(const uint8_t *der, size_t len, uint8_t hash[static HF_HASH_SIZE]);
 
 /* Who a verified client certificate speaks for. -EBADMSG: its CN is no endpoint id. */
 int hf_ca_identify(const uint8_t *der, size_t len, uint8_t ret_id[static HF_ID_SIZE],

@@ -744,3 +744,8 @@ int hf_conn_peer_cert(struct hf_conn *c, const uint8_t **ret_der, size_t *ret_le
 	*ret_failure = hf_tls_peer_cert_failure(c->tls);
 	return hf_tls_peer_cert(c->tls, ret_der, ret_len);
 }
+
+int hf_conn_peer_cert_any(struct hf_conn *c, const uint8_t **ret_der, size_t *ret_len)
+{
+	return hf_tls_peer_cert_any(c->tls, ret_der, ret_len);
+}

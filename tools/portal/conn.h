@@ -55,6 +55,8 @@ bool hf_conn_alive(const struct hf_conn *c);
 /* The client's certificate, as hf_tls_peer_cert(). *ret_failure: why it does not verify. */
 int hf_conn_peer_cert(struct hf_conn *c, const uint8_t **ret_der, size_t *ret_len,
 		      enum hf_tls_failure *ret_failure);
+/* The same without the verdict: whose key the client has proven to hold. */
+int hf_conn_peer_cert_any(struct hf_conn *c, const uint8_t **ret_der, size_t *ret_len);
 
 /* ---- answers -------------------------------------------------------------------------------- */
 struct hf_reply {

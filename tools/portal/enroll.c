@@ -95,8 +95,9 @@ static int reserve(struct hf_store *s, struct enrollment *e)
 
 static int give_certificate(struct hf_store *s, struct enrollment *e)
 {
-	int r = hf_ca_sign(e->portal->ca, e->csr, e->row.id, hf_now_realtime_ns(), e->cert,
-			   &e->cert_len, &e->row.cert_expires_ns, &e->err);
+	int r = hf_ca_sign(e->portal->ca, e->csr, e->row.id, hf_now_realtime_ns(),
+			   e->portal->config.certificate_life_s, e->cert, &e->cert_len,
+			   &e->row.cert_expires_ns, &e->err);
 
 	if (r < 0)
 		return r;
@@ -161,6 +162,17 @@ static int run_renew(struct hf_store *s, void *arg)
 {
 	struct enrollment *e = arg;
 
+	return give_certificate(s, e);
+}
+
+/* As it is in the database now: a revocation may be on its way to us. */
+static int run_reissue(struct hf_store *s, void *arg)
+{
+	struct enrollment *e = arg;
+	int r = hf_store_endpoint_by_key(s, e->key_hash, &e->row);
+
+	if (r < 0 || e->row.authorization == HF_AUTH_REVOKED)
+		return r < 0 && r != -ENOENT ? r : -EKEYREVOKED;
 	return give_certificate(s, e);
 }
 
@@ -336,6 +348,46 @@ void hf_enroll_start(struct hf_link *l, Opamp__AgentToServer *m, Session__Hello 
 	}
 	hf_link_ref_job(l);
 	hf_conn_ws_pause(l->conn, true);
+}
+
+void hf_enroll_reissue(struct hf_link *l, struct hf_endpoint *ep, Opamp__AgentToServer *m,
+		       Session__Hello *hello)
+{
+	struct enrollment *e = calloc(1, sizeof(*e));
+	const ProtobufCBinaryData *csr = csr_of(m);
+	int r = -ENOMEM;
+
+	if (e) {
+		e->link = l;
+		e->portal = l->portal;
+		e->message = m;
+		e->hello = hello;
+		e->row = ep->row;
+		e->known = true;
+		r = csr ? hf_csr_parse(csr->data, csr->len, &e->csr, e->key_hash, &e->err)
+			: -ENOENT;
+		/* The handshake proved the key of the certificate: only for that one. */
+		if (r >= 0 && memcmp(e->key_hash, ep->row.key_hash, HF_HASH_SIZE) != 0)
+			r = -EKEYREJECTED;
+		if (r >= 0)
+			r = hf_writer_submit(l->portal->writer, run_reissue, done_enroll, e,
+					     sizeof(*e));
+	} else {
+		hf_pb_freep(&m);
+		hf_pb_freep(&hello);
+	}
+	if (r >= 0) {
+		hf_link_ref_job(l);
+		hf_conn_ws_pause(l->conn, true);
+		return;
+	}
+	if (r == -ENOMEM)
+		refuse_enrollment(l, e, r);
+	else
+		hf_link_refuse(
+			l, OPAMP__SERVER_ERROR_RESPONSE_TYPE__ServerErrorResponseType_BadRequest,
+			HF_WS_CLOSE_POLICY, hf_cause_name(HF_CAUSE_CERT_EXPIRED));
+	enrollment_free(e);
 }
 
 static void done_renew(int r, void *arg)

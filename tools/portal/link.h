@@ -20,6 +20,7 @@ enum hf_link_credential {
 	HF_CREDENTIAL_CERTIFICATE,
 	HF_CREDENTIAL_HEADER, /* its own hfa_ header */
 	HF_CREDENTIAL_TOKEN,  /* an enrolment token */
+	HF_CREDENTIAL_EXPIRED, /* an expired certificate: good for the next one, by proof of its key */
 };
 
 enum hf_link_state {
@@ -115,6 +116,9 @@ void hf_link_origin(const Session__Hello *hello, struct hf_origin *ret);
 /* ---- enroll.c ------------------------------------------------------------------------------- */
 /* First message of a connection with a token. Consumes m and hello. */
 void hf_enroll_start(struct hf_link *l, Opamp__AgentToServer *m, Session__Hello *hello);
+/* First message of a connection whose certificate has expired. Consumes m and hello. */
+void hf_enroll_reissue(struct hf_link *l, struct hf_endpoint *ep, Opamp__AgentToServer *m,
+		       Session__Hello *hello);
 /* A live endpoint asks for a (new) certificate. */
 void hf_enroll_renew(struct hf_link *l, const ProtobufCBinaryData *csr);
 

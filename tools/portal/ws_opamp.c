@@ -632,6 +632,11 @@ static void on_first_message(struct hf_link *l, Opamp__AgentToServer **m)
 			HF_WS_CLOSE_POLICY, hf_cause_name(HF_CAUSE_REVOKED));
 		return;
 	}
+	if (l->credential == HF_CREDENTIAL_EXPIRED) {
+		l->state = HF_LINK_ENROLLING;
+		hf_enroll_reissue(l, ep, TAKE_PTR(*m), TAKE_PTR(hello));
+		return;
+	}
 	hf_link_go_live(l, ep, *m, hello, NULL);
 	if (l->state == HF_LINK_LIVE && (*m)->connection_settings_request &&
 	    (*m)->connection_settings_request->opamp &&

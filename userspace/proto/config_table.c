@@ -270,6 +270,10 @@ static const struct hf_config_entry portal_entries[] = {
 	     "How many connections are held at the same time."),
 	BOOL(auto_authorize, "false",
 	     "Whether an endpoint that enrols is authorized without anybody looking."),
+	DURATION(
+		certificate_life_s, 10, UINT64_C(3650) * 86400, "7776000", "s",
+		"How long the certificate of an endpoint is valid; it asks for the next one when a "
+		"third is left, and afterwards by proof of its key."),
 	UINT(retention.events_days, 1, 3650, "30", "days", "How long events are kept."),
 	UINT(retention.outages_days, 1, 3650, "365", "days", "How long outage records are kept."),
 	ENUM(log.level, log_levels, "info", "How much is logged.", .env = "HOLDFAST_LOG"),

@@ -174,7 +174,7 @@ static void a_request_becomes_a_certificate_for_the_id_we_say(void **state)
 	len = make_csr(key, key, csr_pem, sizeof(csr_pem));
 	assert_ok(hf_csr_parse(csr_pem, len, &csr, hash, NULL));
 	hf_uuid_v7(id);
-	assert_ok(hf_ca_sign(ca, csr, id, NOW, pem, &len, &expires, NULL));
+	assert_ok(hf_ca_sign(ca, csr, id, NOW, 90 * UINT64_C(86400), pem, &len, &expires, NULL));
 	assert_int_equal(expires, NOW + 90 * DAY);
 	bio = BIO_new_mem_buf(pem, (int)len);
 	cert = PEM_read_bio_X509(bio, NULL, NULL, NULL);
