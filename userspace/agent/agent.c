@@ -58,6 +58,13 @@ static void on_uplink(const Session__Welcome *welcome, void *userdata)
 		hf_uploader_offline(a->uploader);
 }
 
+static void on_too_big(void *userdata)
+{
+	struct hf_agent *a = HF_CAST(userdata, struct hf_agent, HF_AGENT_MAGIC);
+
+	hf_uploader_refused(a->uploader);
+}
+
 static void on_telemetry_ack(const Session__TelemetryAck *ack, void *userdata)
 {
 	struct hf_agent *a = HF_CAST(userdata, struct hf_agent, HF_AGENT_MAGIC);
@@ -113,6 +120,7 @@ static void on_restart_asked(void *userdata)
 static const struct hf_channel_callbacks channel_callbacks = {
 	.state_changed = on_state_changed,
 	.uplink = on_uplink,
+	.too_big = on_too_big,
 	.telemetry_ack = on_telemetry_ack,
 	.writable = on_writable,
 	.streams = on_streams,

@@ -25,7 +25,7 @@ struct hf_attempt {
 	struct hf_tls_context *tls;
 	struct hf_url url;
 	char *token;
-	bool clock_bad;
+	bool clock_bad, wants_certificate;
 	int (*first_message)(struct hf_buf *ret, void *userdata);
 	void (*socket_made)(uint64_t cookie, void *userdata);
 	void (*socket_gone)(uint64_t cookie, void *userdata);
@@ -225,7 +225,7 @@ static void on_message(const uint8_t *data, size_t len, void *userdata)
 		if (certificate || (!a->welcome && !a->speaks_session))
 			succeed(a, m, certificate);
 	} else if (a->welcome || !a->speaks_session) {
-		succeed(a, m, false);
+		succeed(a, m, certificate && a->wants_certificate);
 	}
 }
 
@@ -446,6 +446,7 @@ int hf_attempt_start(const struct hf_attempt_options *o, struct hf_attempt **ret
 	a->tls = o->tls;
 	a->url = *o->url;
 	a->clock_bad = o->clock_bad;
+	a->wants_certificate = o->wants_certificate;
 	a->first_message = o->first_message;
 	a->socket_made = o->socket_made;
 	a->socket_gone = o->socket_gone;

@@ -53,6 +53,8 @@ struct hf_attempt_options {
 	const struct hf_url *url;
 	const char *proxy; /* NULL none */
 	const char *token; /* enrolment; NULL none */
+	/* The first message asks for a certificate: an answer that brings it ends the attempt too. */
+	bool wants_certificate;
 	uint32_t max_segment;
 	uint32_t deadline_ms; /* 0: HF_ATTEMPT_DEADLINE_MS */
 	uint32_t user_timeout_ms;

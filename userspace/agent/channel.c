@@ -16,6 +16,7 @@
 
 #define TIMER_ACCURACY_US 100u              /* 0 would mean 250 ms */
 #define SUSPECT_NS        (3 * HF_NS_PER_S) /* DESIGN section 6: 3 s ping */
+#define HEAD_START_NS     (200 * HF_NS_PER_MS)
 #define CLOCK_RETRY_NS    (30 * HF_NS_PER_S)
 #define REVOKED_RETRY_NS  (900 * HF_NS_PER_S) /* an administrator may change their mind */
 #define GOODBYE_NS        (1 * HF_NS_PER_S)
@@ -161,11 +162,19 @@ static void perform(struct hf_channel *ch, enum hf_ch_action action)
 		if (ch->session && ch->machine.state == HF_CH_SUSPECT)
 			hf_channel_dial(ch);
 		return;
+	case HF_DO_PROBE:
+		/* Most likely it lives: a second connection only if it does not answer at once. */
+		hf_channel_drop_race(ch);
+		hf_channel_arm(ch->suspect, SUSPECT_NS);
+		arm_retry(ch, HEAD_START_NS);
+		hf_session_probe(ch->session);
+		return;
 	case HF_DO_RERACE:
 		hf_channel_dial(ch);
 		return;
 	case HF_DO_CALM:
 		hf_channel_drop_attempt(ch);
+		hf_channel_disarm_retry(ch);
 		ch->max_segment = ch->safe_segment;
 		hf_channel_drop_race(ch);
 		hf_channel_disarm(ch->suspect);

@@ -37,6 +37,8 @@ struct hf_channel_callbacks {
 	void (*telemetry_ack)(const Session__TelemetryAck *ack, void *userdata);
 	void (*writable)(void *userdata);
 	int (*streams)(Session__Hello *hello, void *userdata);
+	/* The portal closed the connection because a message was too big; before uplink(NULL). */
+	void (*too_big)(void *userdata);
 	/* The kernel shall (no longer) report this socket. */
 	void (*watch)(uint64_t cookie, bool on, void *userdata);
 	/* The portal asks for a restart of the agent. */

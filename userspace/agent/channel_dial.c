@@ -31,6 +31,17 @@ void hf_channel_drop_race(struct hf_channel *ch)
 	ch->race = NULL;
 }
 
+/*
+ * Our certificate is too old to be let in with: the portal takes it as a proof of the key and gives
+ * the next one.
+ */
+static bool wants_reissue(const struct hf_channel *ch)
+{
+	return ch->machine.enrolled && !ch->session &&
+	       (ch->cert_refused ||
+		hf_channel_now_s(ch) >= hf_identity_cert_not_after(ch->identity));
+}
+
 static int first_message(struct hf_buf *ret, void *userdata)
 {
 	struct hf_channel *ch = HF_CAST(userdata, struct hf_channel, HF_CHANNEL_MAGIC);
@@ -45,7 +56,7 @@ static int first_message(struct hf_buf *ret, void *userdata)
 	struct hf_buf csr = {};
 	int r = 0;
 
-	if (!ch->machine.enrolled) {
+	if (!ch->machine.enrolled || wants_reissue(ch)) {
 		r = hf_identity_csr(ch->identity, &csr);
 		hello.csr = csr.data;
 		hello.csr_len = csr.len;
@@ -83,6 +94,10 @@ static void attempt_failed(struct hf_channel *ch, const struct hf_failure *f)
 	char why[320];
 
 	ch->failure = *f;
+	/* Before that it would be the portal's certificate, judged by us. */
+	if (f->cause == HF_CAUSE_CERT_EXPIRED &&
+	    (f->phase == HF_PHASE_UPGRADE || f->phase == HF_PHASE_HELLO))
+		ch->cert_refused = true;
 	hf_strf(why, sizeof(why), "%s: %s", hf_cause_name(f->cause), f->text);
 	hf_channel_tell_enroll(ch, f->err ? -f->err : -EPROTO, why);
 	hf_loss_hint(ch->loss, f->tls, f->dns, f->proxy);
@@ -132,9 +147,18 @@ static void on_certificate_stored(int r, void *userdata)
 		attempt_failed(ch, &f);
 		return;
 	}
+	if (ch->machine.enrolled) {
+		hf_strf(why, sizeof(why), "new certificate by proof of the key");
+		hf_notice("certificate had expired; %s, valid until %lld", why,
+			  (long long)hf_identity_cert_not_after(ch->identity));
+	} else {
+		hf_strf(why, sizeof(why), "enrolled as '%s'",
+			hf_identity_endpoint_id(ch->identity));
+	}
 	ch->machine.enrolled = true;
+	ch->cert_refused = false;
+	ch->renewal_asked_ns = 0;
 	hf_target_credentials_changed(ch->target);
-	hf_strf(why, sizeof(why), "enrolled as '%s'", hf_identity_endpoint_id(ch->identity));
 	hf_channel_handle(ch, HF_EV_ENROLLED, why);
 }
 
@@ -259,6 +283,19 @@ static void on_attempt_done(struct hf_attempt_result *res, void *userdata)
 	}
 }
 
+/*
+ * What time it is at least, by the portal's word on an earlier connection; 0: it never told. A wall
+ * clock that is proven wrong then does not keep certificates from being verified.
+ */
+static int64_t proven_time_s(const struct hf_channel *ch)
+{
+	uint64_t boot = hf_now_boottime_ns(), at = ch->box.server_unix_ns;
+
+	if (at && ch->box.server_at_boot_ns && ch->box.server_at_boot_ns <= boot)
+		at += boot - ch->box.server_at_boot_ns;
+	return (int64_t)(at / HF_NS_PER_S);
+}
+
 void hf_channel_dial(struct hf_channel *ch)
 {
 	const struct hf_config *c = ch->config;
@@ -283,11 +320,13 @@ void hf_channel_dial(struct hf_channel *ch)
 
 	hf_channel_drop_attempt(ch);
 	hf_channel_disarm_retry(ch);
+	hf_target_set_time(ch->target, o.clock_bad ? proven_time_s(ch) : 0);
 	r = hf_target_prepare(ch->target, c, ch->machine.enrolled, !ch->session, &o.tls, &err);
 	if (r >= 0) {
 		o.url = hf_target_url(ch->target);
 		o.proxy = hf_target_proxy(ch->target);
 		o.token = ch->machine.enrolled ? NULL : hf_identity_token(ch->identity);
+		o.wants_certificate = wants_reissue(ch);
 		ch->attempt_epoch = hf_target_next_epoch(ch->target);
 		r = hf_attempt_start(&o, &ch->attempt);
 		if (r < 0)

@@ -13,6 +13,8 @@
 
 #define TCP_CHECK_NS          (500 * HF_NS_PER_MS)
 #define TCP_CHECK_RETRANSMITS 2u
+/* As many as kicks may be: a network that flaps makes no more dials than that. */
+#define KICK_LATER_NS (10 * HF_NS_PER_S)
 
 /*
  * Where the kernel's retransmit event cannot help (no eBPF, or a local firewall swallows the segment
@@ -111,6 +113,22 @@ bool hf_channel_kernel(struct hf_channel *ch, uint64_t cookie, const struct hf_k
 	return false;
 }
 
+/* Try now, or, where that was done just before, soon. */
+static void kick(struct hf_channel *ch, const char *why)
+{
+	uint64_t now = hf_now_monotonic_ns();
+
+	if (hf_backoff_kick(&ch->backoff, now)) {
+		hf_channel_handle(ch, HF_EV_KICK, why);
+	} else if (ch->session) {
+		hf_session_probe(ch->session);
+	} else if (ch->retry_at_ns > now + KICK_LATER_NS &&
+		   (ch->machine.state == HF_CH_BACKOFF || ch->machine.state == HF_CH_CLOCK_BAD)) {
+		ch->retry_at_ns = now + KICK_LATER_NS;
+		hf_channel_arm(ch->retry, KICK_LATER_NS);
+	}
+}
+
 void hf_channel_network_changed(struct hf_channel *ch, const struct hf_net_table *t)
 {
 	struct sockaddr_storage local = {}, peer = {}, source = {};
@@ -119,8 +137,7 @@ void hf_channel_network_changed(struct hf_channel *ch, const struct hf_net_table
 
 	if (!ch->session) {
 		ch->max_segment = 0; /* another path may be wider */
-		if (hf_backoff_kick(&ch->backoff, hf_now_monotonic_ns()))
-			hf_channel_handle(ch, HF_EV_KICK, "the network changed");
+		kick(ch, "the network changed");
 		return;
 	}
 	fd = hf_link_fd(hf_session_link(ch->session));
@@ -169,15 +186,13 @@ void hf_channel_resumed(struct hf_channel *ch, uint64_t slept_ms)
 		ch->ev.suspended = true;
 		ch->ev.suspended_ms = slept_ms;
 	}
-	if (hf_backoff_kick(&ch->backoff, hf_now_monotonic_ns()))
-		hf_channel_handle(ch, HF_EV_KICK, why);
+	kick(ch, why);
 }
 
 void hf_channel_clock_set(struct hf_channel *ch)
 {
-	if (ch->machine.state == HF_CH_CLOCK_BAD &&
-	    hf_backoff_kick(&ch->backoff, hf_now_monotonic_ns()))
-		hf_channel_handle(ch, HF_EV_KICK, "the clock was set");
+	if (ch->machine.state == HF_CH_CLOCK_BAD)
+		kick(ch, "the clock was set");
 }
 
 void hf_channel_last_exit(struct hf_channel *ch, const struct hf_sup_last_exit *e)

@@ -45,8 +45,10 @@ struct hf_channel {
 	uint64_t attempt_epoch;
 	Bus__Attempt *race; /* a racing attempt that failed: for the record, should it be opened */
 	struct hf_failure failure;
-	uint32_t max_segment;  /* of the next dial */
-	uint32_t safe_segment; /* what the present session was dialled with */
+	bool cert_refused;         /* the portal says that our certificate has expired */
+	uint64_t renewal_asked_ns; /* monotonic; 0 never */
+	uint32_t max_segment;      /* of the next dial */
+	uint32_t safe_segment;     /* what the present session was dialled with */
 
 	struct hf_session *session;
 	Session__Welcome *welcome; /* of the session; NULL on plain servers */
@@ -98,6 +100,8 @@ void hf_channel_send_outages(struct hf_channel *ch);
 void hf_channel_on_outage_finished(Bus__Outage *rec, void *userdata);
 /* Asks for a new certificate when a third of its life or less is left. */
 void hf_channel_renew_certificate(struct hf_channel *ch);
+/* Seconds since 1970 by the portal's clock where it told it in this boot, else by ours. */
+int64_t hf_channel_now_s(const struct hf_channel *ch);
 
 /* channel_evidence.c */
 void hf_channel_check_tcp_soon(struct hf_channel *ch);

@@ -15,6 +15,9 @@
 
 /* Records sent and not acknowledged: a window that fits the send queue many times over. */
 #define OUTAGES_IN_FLIGHT 32u
+/* Between two requests for a new certificate. */
+#define RENEWAL_PAUSE_MIN_S 10
+#define RENEWAL_PAUSE_MAX_S 3600
 
 void hf_channel_tell_uplink(struct hf_channel *ch)
 {
@@ -126,6 +129,7 @@ static void on_proof(void *userdata)
 
 	ch->box.server_unix_ns = hf_session_server_unix_ns(ch->session, &ch->box.server_at_boot_ns);
 	hf_channel_write_box(ch);
+	hf_channel_renew_certificate(ch);
 	hf_channel_handle(ch, HF_EV_PROOF, "the portal's registry answered");
 }
 
@@ -174,6 +178,8 @@ static void on_session_lost(const struct hf_session_loss *loss, void *userdata)
 			ev->close_code = 0;
 			ev->suspect_over = true;
 		}
+		if (e->close_code == HF_WS_CLOSE_TOO_BIG && ch->uplink_told)
+			ch->cb.too_big(ch->userdata);
 		ev->violation = e->violation;
 		hf_strlcpy(ev->violation_text, e->violation_text, sizeof(ev->violation_text));
 		if (e->close_code &&
@@ -274,6 +280,8 @@ static void on_certificate_renewed(int r, void *userdata)
 		return;
 	}
 	/* The next connection uses it; the present one goes on. */
+	ch->renewal_asked_ns = 0;
+	ch->cert_refused = false;
 	hf_target_credentials_changed(ch->target);
 	hf_notice("certificate renewed, valid until %lld",
 		  (long long)hf_identity_cert_not_after(ch->identity));
@@ -335,21 +343,45 @@ const struct hf_session_callbacks hf_channel_session_callbacks = {
 	.writable = on_writable,
 };
 
-/* Asks for a new certificate when a third of its life or less is left. */
+int64_t hf_channel_now_s(const struct hf_channel *ch)
+{
+	uint64_t boot = hf_now_boottime_ns(), real = hf_now_realtime_ns();
+
+	/* The issuer's clock decides over its certificates; ours may have been set to 1970. */
+	if (ch->box.server_unix_ns && ch->box.server_at_boot_ns &&
+	    ch->box.server_at_boot_ns <= boot)
+		real = ch->box.server_unix_ns + (boot - ch->box.server_at_boot_ns);
+	return (int64_t)(real / HF_NS_PER_S);
+}
+
+/* Again, where an answer got lost: often enough to be in time, seldom enough for a portal that is ill. */
+static uint64_t renewal_pause_ns(int64_t left_s)
+{
+	int64_t s = left_s / 8;
+
+	s = s > RENEWAL_PAUSE_MAX_S ? RENEWAL_PAUSE_MAX_S : s;
+	return (uint64_t)(s < RENEWAL_PAUSE_MIN_S ? RENEWAL_PAUSE_MIN_S : s) * HF_NS_PER_S;
+}
+
 void hf_channel_renew_certificate(struct hf_channel *ch)
 {
 	int64_t from = hf_identity_cert_not_before(ch->identity);
 	int64_t to = hf_identity_cert_not_after(ch->identity);
-	int64_t now = (int64_t)(hf_now_realtime_ns() / HF_NS_PER_S);
+	int64_t left = to - hf_channel_now_s(ch);
+	uint64_t now_ns = hf_now_monotonic_ns();
 	struct hf_buf csr = {};
 	int r;
 
-	if (!ch->machine.enrolled || !ch->machine.authorized || to - now > (to - from) / 3)
+	if (!ch->session || !ch->machine.enrolled || !ch->machine.authorized ||
+	    left > (to - from) / 3)
 		return;
+	if (ch->renewal_asked_ns && now_ns - ch->renewal_asked_ns < renewal_pause_ns(left))
+		return;
+	ch->renewal_asked_ns = now_ns;
 	r = hf_identity_csr(ch->identity, &csr);
 	if (r >= 0)
 		r = hf_session_send_csr(ch->session, csr.data, csr.len);
 	hf_buf_done(&csr);
 	if (r < 0)
-		hf_warn_r(r, "ask for a new certificate, trying again with the next connection");
+		hf_warn_r(r, "ask for a new certificate, trying again later");
 }

@@ -42,7 +42,7 @@ static const struct cell table[_HF_CH_STATE_MAX][_HF_EV_MAX] = {
 	},
 	[HF_CH_PENDING] = {
 		ENGAGED,
-		[HF_EV_KICK]	     = GO(PROVE, SUSPECT),
+		[HF_EV_KICK]	     = GO(PROBE, SUSPECT),
 		[HF_EV_LOST]	     = GO(LOSE, BACKOFF),
 		[HF_EV_SUSPICION]    = GO(PROVE, SUSPECT),
 		[HF_EV_AUTH_CHANGED] = GO(UPDATE, NEXT_UP),
@@ -50,19 +50,21 @@ static const struct cell table[_HF_CH_STATE_MAX][_HF_EV_MAX] = {
 	[HF_CH_CONNECTING] = {
 		ENGAGED,
 		[HF_EV_KICK]	     = GO(REDIAL, NEXT_DIAL),
+		[HF_EV_ENROLLED]     = GO(REDIAL, CONNECTING), /* a new certificate for an expired one */
 		[HF_EV_UP]	     = GO(ADOPT, NEXT_UP),
 		[HF_EV_FAILED]	     = GO(WAIT, BACKOFF),
 		[HF_EV_CLOCK]	     = GO(WAIT, CLOCK_BAD),
 	},
 	[HF_CH_ONLINE] = {
 		ENGAGED,
-		[HF_EV_KICK]	     = GO(PROVE, SUSPECT),
+		[HF_EV_KICK]	     = GO(PROBE, SUSPECT),
 		[HF_EV_LOST]	     = GO(LOSE, BACKOFF),
 		[HF_EV_SUSPICION]    = GO(PROVE, SUSPECT),
 		[HF_EV_AUTH_CHANGED] = GO(UPDATE, NEXT_UP),
 	},
 	[HF_CH_SUSPECT] = {
 		ENGAGED,
+		[HF_EV_DUE]	     = GO(RERACE, NEXT_SAME),
 		[HF_EV_KICK]	     = GO(RERACE, NEXT_SAME),
 		[HF_EV_UP]	     = GO(ADOPT, NEXT_UP),
 		[HF_EV_LOST]	     = GO(OVERTAKE, NEXT_RACE),
@@ -108,7 +110,8 @@ _Static_assert(HF_ARRAY_SIZE(events) == _HF_EV_MAX, "an event has no name");
 static const char *const actions[] = {
 	[HF_DO_NOTHING] = "nothing",   [HF_DO_DIAL] = "dial",	  [HF_DO_REDIAL] = "redial",
 	[HF_DO_WAIT]	= "wait",      [HF_DO_LOSE] = "lose",	  [HF_DO_ADOPT] = "adopt",
-	[HF_DO_PROVE]	= "prove",     [HF_DO_RERACE] = "rerace", [HF_DO_CALM] = "calm",
+	[HF_DO_PROVE]	= "prove",     [HF_DO_PROBE]	= "probe",
+	[HF_DO_RERACE] = "rerace", [HF_DO_CALM] = "calm",
 	[HF_DO_OVERTAKE] = "overtake", [HF_DO_UPDATE] = "update", [HF_DO_HOLD] = "hold",
 	[HF_DO_HALT]	= "halt",      [HF_DO_STOP] = "stop",	  [HF_DO_WIPE] = "wipe",
 };

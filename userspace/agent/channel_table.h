@@ -63,6 +63,7 @@ enum hf_ch_action {
 	HF_DO_LOSE,     /* drop the session, open an outage, arm the retry timer */
 	HF_DO_ADOPT,    /* the attempt's connection becomes the session; the old one is dropped */
 	HF_DO_PROVE,    /* ping with a deadline and start a racing attempt */
+	HF_DO_PROBE,    /* ping with a deadline; the racing attempt follows at DUE */
 	HF_DO_RERACE,   /* start the racing attempt again */
 	HF_DO_CALM,     /* the session lives: cancel race and deadline */
 	HF_DO_OVERTAKE, /* drop the session, open an outage, go on with the race */

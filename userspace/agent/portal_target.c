@@ -44,6 +44,7 @@ struct hf_target {
 	unsigned index; /* of the portal in the list */
 	uint64_t epoch, epoch_reserved;
 	uint64_t ticket_saved_ns;
+	int64_t verify_at_s;
 	char last_good[400];
 };
 
@@ -308,8 +309,14 @@ int hf_target_prepare(struct hf_target *t, const struct hf_config *c, bool with_
 		if (r < 0)
 			return r;
 	}
+	hf_tls_context_set_time(t->tls, t->verify_at_s);
 	*ret_tls = t->tls;
 	return 0;
+}
+
+void hf_target_set_time(struct hf_target *t, int64_t unix_s)
+{
+	t->verify_at_s = unix_s;
 }
 
 const struct hf_url *hf_target_url(const struct hf_target *t)

@@ -37,6 +37,8 @@ const char *hf_target_text(const struct hf_target *t, const struct hf_config *c)
  */
 int hf_target_prepare(struct hf_target *t, const struct hf_config *c, bool with_certificate,
 		      bool idle, struct hf_tls_context **ret_tls, struct hf_err *err);
+/* What time certificates are verified for, seconds since 1970; 0: the wall clock's. */
+void hf_target_set_time(struct hf_target *t, int64_t unix_s);
 const struct hf_url *hf_target_url(const struct hf_target *t);
 const char *hf_target_proxy(const struct hf_target *t); /* NULL none */
 /* Without user and password; "" none. */

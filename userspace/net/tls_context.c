@@ -212,6 +212,8 @@ static int verify_chain(X509_STORE_CTX *sc, void *arg)
 
 	if (c->server)
 		X509_STORE_CTX_set_verify_cb(sc, forgive_stale_crl);
+	if (c->verify_at)
+		X509_STORE_CTX_set_time(sc, 0, c->verify_at);
 	r = X509_verify_cert(sc);
 	if (r > 0 && c->n_pins > 0 && !chain_is_pinned(c, sc)) {
 		X509_STORE_CTX_set_error(sc, X509_V_ERR_APPLICATION_VERIFICATION);
@@ -325,6 +327,7 @@ static int on_new_session(SSL *ssl, SSL_SESSION *session)
 SSL_SESSION *hf_tls_session_get(struct hf_tls_context *c, const char *name)
 {
 	struct hf_tls_session *e = session_find(c, name);
+	time_t now = c->verify_at ? c->verify_at : time(NULL);
 	const uint8_t *der;
 	SSL_SESSION *session;
 	X509 *leaf;
@@ -336,8 +339,8 @@ SSL_SESSION *hf_tls_session_get(struct hf_tls_context *c, const char *name)
 	session = d2i_SSL_SESSION(NULL, &der, (long)e->len);
 	leaf = session ? SSL_SESSION_get0_peer(session) : NULL;
 	/* A ticket outlives the certificate it stands for: then only a full handshake is honest. */
-	if (!leaf || X509_cmp_current_time(X509_get0_notAfter(leaf)) < 0 ||
-	    X509_cmp_current_time(X509_get0_notBefore(leaf)) > 0) {
+	if (!leaf || X509_cmp_time(X509_get0_notAfter(leaf), &now) < 0 ||
+	    X509_cmp_time(X509_get0_notBefore(leaf), &now) > 0) {
 		SSL_SESSION_free(session);
 		session_clear(e);
 		return NULL;
@@ -420,6 +423,11 @@ struct hf_tls_context *hf_tls_context_free(struct hf_tls_context *c)
 	SSL_CTX_free(c->ssl);
 	free(c);
 	return NULL;
+}
+
+void hf_tls_context_set_time(struct hf_tls_context *c, int64_t unix_s)
+{
+	c->verify_at = (time_t)unix_s;
 }
 
 /* The certificates of a PEM file go into the store, their names to names (may be NULL). */

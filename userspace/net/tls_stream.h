@@ -76,6 +76,12 @@ struct hf_tls_context *hf_tls_context_free(struct hf_tls_context *c);
 HF_DEFINE_CLEANUP(struct hf_tls_context *, hf_tls_context_free);
 
 /*
+ * Verifies certificates for this time (seconds since 1970), for a process that knows better than its
+ * host's wall clock; 0: the wall clock.
+ */
+void hf_tls_context_set_time(struct hf_tls_context *c, int64_t unix_s);
+
+/*
  * Client sessions: the context keeps the newest ticket per server name, so that the next stream
  * resumes even after an abrupt drop. serialize/restore let the agent keep it over a restart
  * (*ret owned by the caller, secret). -ENOENT when there is none. What was serialized under another
