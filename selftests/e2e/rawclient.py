@@ -328,16 +328,20 @@ class Endpoint:
         }
         return message(**{**f, **override})
 
-    def to_server(self, custom=None, csr=None, description=False, uid=None, disconnect=False, sequence=None):
+    def to_server(self, custom=None, csr=None, description=False, uid=None, disconnect=False, sequence=None, health=None, config=None, flags=None, settings_status=None):
         self.sequence += 1
         parts = message(
             f1=self.uid if uid is None else uid,
             f2=self.sequence if sequence is None else sequence,
             f3=self.description() if description else None,
             f4=self.capabilities,
+            f5=health,
+            f6=message(f1=message(f1=[message(f1=k, f2=message(f1=v, f2="text/yaml")) for k, v in config.items()])) if config is not None else None,
             f9=b"" if disconnect else None,
             f11=message(f1=message(f1=message(f1=csr))) if csr else None,
+            f10=flags,
             f13=message(f1=custom[0], f2=custom[1], f3=custom[2]) if custom else None,
+            f15=message(f1=settings_status[0], f2=settings_status[1], f3=settings_status[2]) if settings_status else None,
         )
         return b"\0" + parts
 
@@ -407,12 +411,18 @@ class Endpoint:
             if self.ws:
                 self.ws.sock.settimeout(10)
 
-    def open(self, token=None, csr=None, **kw):
+    @staticmethod
+    def health(healthy=True, error="", status="", children=None):
+        """A ComponentHealth; children: {name: health}."""
+        entries = [message(f1=k, f2=v) for k, v in (children or {}).items()]
+        return message(f1=healthy or None, f3=error or None, f4=status or None, f6=entries)
+
+    def open(self, token=None, csr=None, first_message=None, **kw):
         """Connects, says hello; returns the first answer."""
         self.epoch += 1
         self.ws = WebSocket(self.i, token=token, identity=self.identity, **kw)
         hello = None if self.plain else (SESSION, "hello", self.hello())
-        self.send(custom=hello, csr=csr, description=True)
+        self.send(custom=hello, csr=csr, description=True, **(first_message or {}))
         answer = self.receive()
         got = self.custom_of(answer)
         if got and got[1] == "welcome":

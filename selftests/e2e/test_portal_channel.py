@@ -465,6 +465,155 @@ class PortalChannel(InstanceTest):
         ep.open()
         self.assertEqual(self.i.endpoint()["status"], "online")
 
+    def test_a_second_plain_agent_of_one_image_is_an_endpoint_of_its_own(self):
+        token = self.token()
+        one = Endpoint(self.i, hostname="image", plain=True)
+        one.open(token=token)
+        two = one.copy()
+        with one.answering():
+            answer = two.open(token=token)
+        given = first(parse(first(answer, 8)), 1)
+        self.assertEqual((len(given), given[6] >> 4, given[8] >> 6), (16, 7, 2))  # a UUID of version 7
+        two.uid = given
+        two.send()
+        self.assertIsNone(first(two.receive(), 2))
+        self.assertEqual([e["status"] for e in self.i.endpoints()], ["online", "online"])
+        self.assertEqual(len({e["instance_uid"] for e in self.i.endpoints()}), 2)
+        one.send()
+        self.assertEqual(first(one.receive(), 1), one.uid)
+
+    def test_an_instance_uid_in_use_is_replaced_and_one_asked_for_is_given(self):
+        token = self.token()
+        one = Endpoint(self.i, hostname="one").online(token)
+        two = Endpoint(self.i, hostname="two")
+        two.uid = one.uid
+        two.enroll(token)
+        two.close()
+        answer = two.open()
+        given = first(parse(first(answer, 8)), 1)
+        self.assertNotEqual(given, one.uid)
+        self.assertEqual(self.status(two)["instance_uid"].replace("-", ""), given.hex())
+        two.uid = given
+        self.assertEqual(first(two.heartbeat(), 1), two.epoch)
+        two.close()
+        self.assertIsNone(first(two.open(), 8))
+        answer = two.open(first_message={"flags": 1})
+        self.assertNotEqual(first(parse(first(answer, 8)), 1), given)
+
+    # ---- state
+
+    def test_the_health_tree_is_shown_as_components(self):
+        ep = Endpoint(self.i).online(self.token())
+        h = ep.health
+        ep.send(health=h(False, "1 part failed", "degraded", {"pipeline": h(children={"receiver": h(False, "connection\x01refused")})}))
+        ep.heartbeat()
+        s = self.status(ep)
+        self.assertEqual((s["health"]["healthy"], s["health"]["status"], s["health"]["last_error"]), (False, "degraded", "1 part failed"))
+        (pipeline,) = s["components"]
+        self.assertEqual((pipeline["name"], pipeline["healthy"]), ("pipeline", True))
+        (receiver,) = pipeline["components"]
+        self.assertEqual((receiver["name"], receiver["healthy"], receiver["last_error"]), ("receiver", False, "connection refused"))
+        ep.heartbeat(2)  # says nothing of it: nothing changed
+        self.assertEqual(self.status(ep)["components"], [pipeline])
+
+    def test_a_health_bomb_is_cut(self):
+        ep = Endpoint(self.i).online(self.token())
+        h = ep.health
+        ep.send(health=h(children={f"c{n}": h() for n in range(100)}))
+        ep.heartbeat()
+        self.assertEqual(len(self.status(ep)["components"]), 31)
+        deep = h()
+        for _ in range(100):
+            deep = h(children={"x": deep})
+        ep.send(health=deep)
+        self.assertEqual(self.closed(ep)[0], 1007)
+
+    def test_the_effective_configuration_is_kept_and_its_secrets_are_not(self):
+        ep = Endpoint(self.i)
+        ep.capabilities |= 4
+        ep.online(self.token())
+        path = f"/endpoints/{ep.id}/config"
+        self.assertEqual(self.i.api("GET", path)["items"], [])
+        ep.send(config={"config.yml": "environment: dev\nportal:\n  proxy: http://u:geheim@proxy:3128\n  token: geheim\n"})
+        ep.heartbeat()
+        (c,) = wait_for(lambda: self.i.api("GET", path)["items"], 5, "the configuration")
+        self.assertEqual((c["name"], c["masked"]), ("config.yml", 2))
+        self.assertEqual(c["body"], "environment: dev\nportal:\n  proxy: http://***@proxy:3128\n  token: ***\n")
+        self.i.stop_portal()
+        files = b"".join(f.read_bytes() for f in self.i.path("portal").glob("portal.db*"))
+        self.assertIn(b"environment: dev", files)
+        self.assertNotIn(b"geheim", files)
+        self.i.start_portal()
+        self.assertEqual(self.i.api("GET", path)["items"], [c])
+
+    def test_a_gap_seen_in_telemetry_asks_for_the_full_state_with_the_next_answer(self):
+        ep = Endpoint(self.i).online(self.token())
+        ep.sequence += 5
+        ep.batch(1, 1, [(time.time_ns(), "proc.exit", 1)])
+        ep.wait_custom("ack")
+        ep.send()
+        self.assertEqual(first(ep.receive(), 6, 0), 1)
+        ep.send(description=True)
+        self.assertEqual(first(ep.receive(), 6, 0), 0)
+
+    # ---- connection settings
+
+    def offer_of(self, ep):
+        """(hash, destination, heartbeat) of the next offer."""
+        while not (offers := first(ep.receive(), 4)):
+            pass
+        offers = parse(offers)
+        settings = parse(first(offers, 2))
+        return first(offers, 1), first(settings, 1), first(settings, 4)
+
+    def test_connection_settings_are_offered_and_what_became_of_them_is_shown(self):
+        ep = Endpoint(self.i).online(self.token())
+        path = f"/endpoints/{ep.id}/connection"
+        url = "wss://portal.example:4320/v1/opamp"
+        s = self.i.api("POST", path, {"heartbeat_s": 60, "destination": url})
+        self.assertEqual((s["connection"]["state"], s["connection"]["heartbeat_s"]), ("sent", 60))
+        digest, destination, heartbeat = self.offer_of(ep)
+        self.assertEqual((destination.decode(), heartbeat), (url, 60))
+        for number, state in ((2, "applying"), (1, "applied")):
+            ep.send(settings_status=(digest, number, ""))
+            wait_for(lambda state=state: self.status(ep)["connection"]["state"] == state, 5, state)
+        # It survives a restart of the portal and is in the next welcome.
+        self.i.kill_portal()
+        self.i.start_portal()
+        ep.close()
+        ep.open()
+        self.assertEqual(first(ep.welcome, 4), 60)
+        self.assertEqual(self.status(ep)["connection"]["state"], "applied")
+        # One that fails is told, and not offered for ever.
+        self.i.api("POST", path, {"destination": url + "2"})
+        digest, destination, heartbeat = self.offer_of(ep)
+        self.assertIsNone(heartbeat)
+        ep.send(settings_status=(b"x" * 32, 3, "of another offer"))
+        ep.send(settings_status=(digest, 3, "no answer from there"))
+        c = wait_for(lambda: (lambda c: c if c["state"] == "failed" else None)(self.status(ep)["connection"]), 5, "failed")
+        self.assertEqual(c["error"], "no answer from there")
+        ep.close()
+        self.assertIsNone(first(ep.open(), 4))
+        ep.heartbeat()
+        self.assertIsNone(self.i.api("DELETE", path)["connection"])
+        self.assertEqual(self.offer_of(ep)[2], 20)
+        self.assertEqual(len(self.audit("endpoint.connection")), 3)
+
+    def test_connection_settings_wait_for_an_endpoint_that_is_away(self):
+        ep = Endpoint(self.i).online(self.token())
+        ep.close()
+        self.wait_status(ep, "reconnecting")
+        s = self.i.api("POST", f"/endpoints/{ep.id}/connection", {"heartbeat_s": 30})
+        self.assertEqual(s["connection"]["state"], "waiting")
+        ep.open()
+        self.assertEqual(self.offer_of(ep)[2], 30)
+
+    def test_connection_settings_that_make_no_sense_are_refused(self):
+        ep = Endpoint(self.i).online(self.token())
+        for body in ({}, {"heartbeat_s": 1}, {"heartbeat_s": "60"}, {"heartbeat_s": 301}, {"destination": "ws://a"}, {"destination": "wss://u:p@a"}, {"destination": 7}):
+            self.assertEqual(self.i.request("POST", f"/api/v1/endpoints/{ep.id}/connection", body)[0], 400, body)
+        self.assertIsNone(self.status(ep)["connection"])
+
     # ---- restart
 
     def test_a_graceful_stop_says_1012_and_exits_0(self):
@@ -483,6 +632,25 @@ class PortalChannel(InstanceTest):
         self.assertEqual(self.status(ep)["status"], "online")
 
 
+class Crowded(InstanceTest):
+    portal_extra = "max_connections: 16\n"
+
+    def test_who_finds_no_place_is_told_when_to_come_back(self):
+        self.start_portal()
+        token = self.i.create_token()["token"]
+        eps = [Endpoint(self.i, hostname=f"h{n}") for n in range(16)]
+        for ep in eps[:-1]:
+            ep.online(token)
+        with self.assertRaises(Refused) as r:
+            eps[-1].online(token)
+        self.assertEqual((r.exception.status, r.exception.cause), (503, "portal_overload"))
+        self.assertGreaterEqual(int(r.exception.headers["retry-after"]), 10)
+        eps[0].goodbye("agent_stopped")
+        eps[0].close()
+        wait_for(lambda: self.i.endpoints("?status=offline"), 5, "a free place")
+        wait_for(lambda: eps[-1].online(token), 10, "the last one's turn")
+
+
 class DiskFull(InstanceTest):
     def test_nothing_is_acknowledged_on_a_full_disk_and_all_of_it_later(self):
         self.prepare()
@@ -495,10 +663,9 @@ class DiskFull(InstanceTest):
         self.i.start_portal()
         ep = Endpoint(self.i).online(self.i.create_token()["token"])
         filler = portal.joinpath("filler")
-        with filler.open("wb") as f, self.assertRaises(OSError):
+        with filler.open("wb", buffering=0) as f, self.assertRaises(OSError):
             while True:
                 f.write(b"x" * 65536)
-                f.flush()
         events = [(time.time_ns() + n, "proc.exit", n + 1) for n in range(2000)]
         ep.batch(1, 1, events)
         answer = ep.receive()

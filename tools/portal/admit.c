@@ -22,7 +22,10 @@
 #include "tools/portal/portal.h"
 #include "tools/portal/reply.h"
 #include "tools/portal/router.h"
+#include "tools/portal/server.h"
 #include "tools/portal/ws_opamp.h"
+
+#define CROWDED_RETRY_S 10u /* places get free by goodbyes and losses, not by the second */
 
 /* Strangers may be refused as often as they like; the log is told so many times a minute. */
 void hf_link_log_refusal(const char *peer, const char *reason)
@@ -263,12 +266,25 @@ static bool upgradable(struct hf_request *rq)
 	return true;
 }
 
+/*
+ * Near the limit of connections: who comes now is told so while that is still possible. At the limit
+ * the server closes without a word (server.c), and above the accept budget the kernel keeps them.
+ */
+static bool crowded(struct hf_portal *p)
+{
+	struct hf_server_stats s;
+
+	hf_server_stats(p->server, &s);
+	return s.websockets + 1 > p->config.max_connections - p->config.max_connections / 16;
+}
+
 void hf_opamp_upgrade(struct hf_portal *p, struct hf_request *rq)
 {
 	const uint64_t heartbeat_ns = p->policy.heartbeat_s * HF_NS_PER_S;
 	struct hf_conn_websocket ws = {
 		.message = hf_link_on_message,
 		.pong = hf_link_on_pong,
+		.stopping = hf_link_on_stopping,
 		.ended = hf_link_on_ended,
 		/* After the agent's own heartbeat is late; then as long again until it is dead. */
 		.ping_after_ns = heartbeat_ns + heartbeat_ns / 4,
@@ -282,6 +298,13 @@ void hf_opamp_upgrade(struct hf_portal *p, struct hf_request *rq)
 		return;
 	if (p->stopping) {
 		refuse(rq->conn, &(struct refusal){503, HF_CAUSE_PORTAL_RESTART, 2, NULL});
+		return;
+	}
+	if (crowded(p)) {
+		p->counters.overload_refused++;
+		refuse(rq->conn, &(struct refusal){503, HF_CAUSE_PORTAL_OVERLOAD,
+						   CROWDED_RETRY_S + hf_link_spread_ms(p) / 1000,
+						   "as many connections as the portal may hold"});
 		return;
 	}
 	l = calloc(1, sizeof(*l));

@@ -19,6 +19,11 @@ void hf_api_endpoint_authorize(struct hf_portal *p, struct hf_request *rq);
 void hf_api_endpoint_suspend(struct hf_portal *p, struct hf_request *rq);
 void hf_api_endpoint_revoke(struct hf_portal *p, struct hf_request *rq);
 void hf_api_endpoint_disconnect(struct hf_portal *p, struct hf_request *rq);
+/* offer.c */
+void hf_api_connection_set(struct hf_portal *p, struct hf_request *rq);
+void hf_api_connection_clear(struct hf_portal *p, struct hf_request *rq);
+void hf_api_endpoint_config(struct hf_portal *p, struct hf_request *rq);
+/* api_endpoints.c */
 void hf_api_fleet(struct hf_portal *p, struct hf_request *rq);
 /* api_tokens.c */
 void hf_api_tokens_list(struct hf_portal *p, struct hf_request *rq);

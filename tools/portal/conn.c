@@ -401,7 +401,7 @@ void hf_conn_stop(struct hf_conn *c)
 {
 	switch (c->state) {
 	case CONN_WEBSOCKET:
-		hf_conn_ws_close(c, HF_WS_CLOSE_RESTART, "portal_restart");
+		c->ws_owner.stopping(c->ws_owner.userdata);
 		return;
 	case CONN_HANDSHAKE:
 	case CONN_HTTP:

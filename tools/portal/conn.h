@@ -35,6 +35,7 @@ enum hf_conn_end {
 struct hf_conn_websocket {
 	void (*message)(void *userdata, bool binary, const uint8_t *data, size_t len);
 	void (*pong)(void *userdata);
+	void (*stopping)(void *userdata); /* closes it by hf_conn_ws_close() */
 	/* Silence: nothing was received for so long; the connection has been asked to ping. */
 	void (*ended)(void *userdata, enum hf_conn_end how);
 	void *userdata;
@@ -83,6 +84,8 @@ int hf_conn_upgrade(struct hf_conn *c, const struct hf_http_message *rq, const c
 int hf_conn_ws_send(struct hf_conn *c, const void *data, size_t len);
 /* Sends the close frame and ends the connection when the peer answered it or after 2 s. */
 void hf_conn_ws_close(struct hf_conn *c, uint16_t code, const char *reason);
+/* As in struct hf_conn_websocket; from the next timer on. */
+void hf_conn_ws_set_silence(struct hf_conn *c, uint64_t ping_after_ns, uint64_t dead_after_ns);
 /* Asks for a pong. */
 void hf_conn_ws_ping(struct hf_conn *c);
 /* Stops reading messages until called with false; what was received meanwhile waits in the kernel. */

@@ -136,6 +136,17 @@ void hf_conn_ws_close(struct hf_conn *c, uint16_t code, const char *reason)
 	hf_conn_push(c);
 }
 
+void hf_conn_ws_set_silence(struct hf_conn *c, uint64_t ping_after_ns, uint64_t dead_after_ns)
+{
+	if (c->ws_owner.ping_after_ns == ping_after_ns &&
+	    c->ws_owner.dead_after_ns == dead_after_ns)
+		return;
+	c->ws_owner.ping_after_ns = ping_after_ns;
+	c->ws_owner.dead_after_ns = dead_after_ns;
+	if (c->state == CONN_WEBSOCKET)
+		hf_conn_set_deadline(c, ping_after_ns);
+}
+
 void hf_conn_ws_ping(struct hf_conn *c)
 {
 	if (c->state != CONN_WEBSOCKET)

@@ -17,6 +17,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/random.h"
 #include "base/str.h"
 #include "holdfast/cause.h"
 #include "holdfast/session.h"
@@ -68,6 +69,18 @@ static struct hf_contest *detach(struct hf_link *l)
 	return c;
 }
 
+/* A plain agent with nothing but a token: it has no endpoint yet. */
+static bool enrolling(const struct hf_link *l, const struct hf_contest *c)
+{
+	return l->credential == HF_CREDENTIAL_TOKEN && !c->hello;
+}
+
+static void enroll(struct hf_link *l, struct hf_contest *c)
+{
+	l->state = HF_LINK_ENROLLING;
+	hf_enroll_start(l, TAKE_PTR(c->message), NULL);
+}
+
 /* The holder is no more: the contender is the endpoint. */
 static void win(struct hf_link *l)
 {
@@ -79,7 +92,10 @@ static void win(struct hf_link *l)
 	l->state = HF_LINK_NEW;
 	if (l->conn)
 		hf_conn_ws_pause(l->conn, false);
-	hf_link_go_live(l, c->ep, c->message, c->hello, c->offers);
+	if (enrolling(l, c))
+		enroll(l, c);
+	else
+		hf_link_go_live(l, c->ep, c->message, c->hello, c->offers);
 	(void)contest_free(c);
 }
 
@@ -145,7 +161,14 @@ void hf_contest_answered(struct hf_endpoint *ep)
 	if (!l)
 		return;
 	c = detach(l);
-	hf_contest_quarantine(l, ep, c->hello);
+	if (enrolling(l, c)) {
+		/* Two agents from one image: the later one is an endpoint of its own. */
+		hf_uuid_v7(l->new_uid);
+		l->uid_given = true;
+		enroll(l, c);
+	} else {
+		hf_contest_quarantine(l, ep, c->hello);
+	}
 	(void)contest_free(c);
 }
 

@@ -13,7 +13,7 @@
 
 #define ADDRESS_MAX 45u /* an IPv6 address with an IPv4 tail */
 
-static bool take(char *dst, size_t size, const char *value)
+bool hf_link_take(char *dst, size_t size, const char *value)
 {
 	char clean[128];
 
@@ -105,7 +105,7 @@ static bool describe_distro(struct hf_endpoint_row *row, const Opamp__AgentDescr
 			      version ? version : "");
 		text = both;
 	}
-	return take(row->distro, sizeof(row->distro), text);
+	return hf_link_take(row->distro, sizeof(row->distro), text);
 }
 
 bool hf_link_describe(struct hf_endpoint_row *row, const Opamp__AgentToServer *m,
@@ -117,26 +117,28 @@ bool hf_link_describe(struct hf_endpoint_row *row, const Opamp__AgentToServer *m
 	if (d) {
 		const char *kernel = attribute(d, "os.kernel.release");
 
-		changed |=
-			take(row->version, sizeof(row->version), attribute(d, "service.version"));
-		changed |= take(row->os, sizeof(row->os), attribute(d, "os.type"));
-		changed |= take(row->arch, sizeof(row->arch), attribute(d, "host.arch"));
+		changed |= hf_link_take(row->version, sizeof(row->version),
+					attribute(d, "service.version"));
+		changed |= hf_link_take(row->os, sizeof(row->os), attribute(d, "os.type"));
+		changed |= hf_link_take(row->arch, sizeof(row->arch), attribute(d, "host.arch"));
 		changed |= describe_distro(row, d);
-		changed |= take(row->kernel, sizeof(row->kernel),
-				kernel ? kernel : attribute(d, "holdfast.kernel"));
-		changed |= take(row->hostname, sizeof(row->hostname), attribute(d, "host.name"));
-		changed |= take(row->environment, sizeof(row->environment),
-				attribute(d, "deployment.environment.name"));
-		changed |= take(row->kernel_assist, sizeof(row->kernel_assist),
-				attribute(d, "holdfast.kernel_assist"));
+		changed |= hf_link_take(row->kernel, sizeof(row->kernel),
+					kernel ? kernel : attribute(d, "holdfast.kernel"));
+		changed |= hf_link_take(row->hostname, sizeof(row->hostname),
+					attribute(d, "host.name"));
+		changed |= hf_link_take(row->environment, sizeof(row->environment),
+					attribute(d, "deployment.environment.name"));
+		changed |= hf_link_take(row->kernel_assist, sizeof(row->kernel_assist),
+					attribute(d, "holdfast.kernel_assist"));
 		changed |= describe_addresses(row, d);
 	}
 	if (hello) {
-		changed |= take(row->version, sizeof(row->version), hello->version);
-		changed |= take(row->hostname, sizeof(row->hostname), hello->hostname);
-		changed |= take(row->environment, sizeof(row->environment), hello->environment);
-		changed |=
-			take(row->kernel_assist, sizeof(row->kernel_assist), hello->kernel_assist);
+		changed |= hf_link_take(row->version, sizeof(row->version), hello->version);
+		changed |= hf_link_take(row->hostname, sizeof(row->hostname), hello->hostname);
+		changed |= hf_link_take(row->environment, sizeof(row->environment),
+					hello->environment);
+		changed |= hf_link_take(row->kernel_assist, sizeof(row->kernel_assist),
+					hello->kernel_assist);
 	}
 	return changed;
 }
@@ -147,8 +149,8 @@ bool hf_link_take_presence(struct hf_endpoint *ep, const Session__Presence *pres
 
 	if (!presence)
 		return false;
-	changed =
-		take(ep->row.kernel_assist, sizeof(ep->row.kernel_assist), presence->kernel_assist);
+	changed = hf_link_take(ep->row.kernel_assist, sizeof(ep->row.kernel_assist),
+			       presence->kernel_assist);
 	ep->lost_events = presence->lost_events;
 	if (presence->n_components > 0 && !ep->components)
 		ep->components = calloc(HF_COMPONENTS_MAX, sizeof(*ep->components));
@@ -158,9 +160,9 @@ bool hf_link_take_presence(struct hf_endpoint *ep, const Session__Presence *pres
 		const Session__ComponentState *from = presence->components[i];
 		struct hf_component_info *to = &ep->components[i];
 
-		changed |= take(to->name, sizeof(to->name), from->name);
-		changed |= take(to->version, sizeof(to->version), from->version);
-		changed |= take(to->state, sizeof(to->state), from->state);
+		changed |= hf_link_take(to->name, sizeof(to->name), from->name);
+		changed |= hf_link_take(to->version, sizeof(to->version), from->version);
+		changed |= hf_link_take(to->state, sizeof(to->state), from->state);
 		changed |= to->restarts != from->restarts;
 		to->restarts = from->restarts;
 		if (ep->n_components < i + 1)

@@ -293,7 +293,7 @@ static void fill_row(struct hf_link *l, struct enrollment *e)
 	uint64_t now = hf_now_realtime_ns();
 
 	hf_uuid_v7(row->id);
-	memcpy(row->instance_uid, l->uid, HF_ID_SIZE);
+	memcpy(row->instance_uid, hf_link_uid(l), HF_ID_SIZE);
 	row->authorization = HF_AUTH_PENDING;
 	if (l->portal->config.auto_authorize) {
 		row->authorization = HF_AUTH_AUTHORIZED;
@@ -313,12 +313,35 @@ static void fill_row(struct hf_link *l, struct enrollment *e)
 	}
 }
 
+/*
+ * A plain agent is known again by token and uid. If one of that name is there already, its header
+ * must not be replaced before it is clear who this is.
+ */
+static bool contested(struct hf_link *l, const Opamp__AgentToServer *m)
+{
+	struct hf_portal *p = l->portal;
+	struct hf_endpoint *ep;
+
+	if (l->uncontested)
+		return false;
+	ep = hf_registry_token_live(p->registry, l->token_id, hf_link_uid(l), &p->policy,
+				    hf_now_monotonic_ns());
+	if (ep)
+		hf_contest_start(l, ep, m, NULL, NULL);
+	return ep != NULL;
+}
+
 void hf_enroll_start(struct hf_link *l, Opamp__AgentToServer *m, Session__Hello *hello)
 {
-	struct enrollment *e = calloc(1, sizeof(*e));
+	struct enrollment *e;
 	const ProtobufCBinaryData *csr = csr_of(m);
 	int r = -ENOMEM;
 
+	if (!hello && contested(l, m)) {
+		hf_pb_freep(&m);
+		return;
+	}
+	e = calloc(1, sizeof(*e));
 	if (!e) {
 		hf_pb_freep(&m);
 		hf_pb_freep(&hello);

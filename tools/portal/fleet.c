@@ -197,9 +197,10 @@ void hf_fleet_publish(struct hf_portal *p, struct hf_endpoint *ep)
 void hf_fleet_judge(struct hf_portal *p, struct hf_endpoint *ep)
 {
 	const char *before = ep->row.status;
+	struct hf_presence_policy policy = hf_fleet_policy(p, ep);
 	struct hf_verdict v;
 
-	hf_presence_judge(&ep->presence, &p->policy, hf_now_monotonic_ns(), &v);
+	hf_presence_judge(&ep->presence, &policy, hf_now_monotonic_ns(), &v);
 	ep->verdict = v;
 	arm(p, ep);
 	if (hf_streq(before, hf_status_name(v.status)) && hf_streq(ep->row.reason, v.reason))
@@ -319,6 +320,30 @@ static int load_clone(const struct hf_clone_row *row, void *arg)
 	return 0;
 }
 
+static int load_config_owner(const uint8_t *endpoint, void *arg)
+{
+	struct hf_portal *p = arg;
+	struct hf_endpoint *ep = hf_registry_find(p->registry, endpoint);
+
+	if (ep)
+		ep->config_known = true;
+	return 0;
+}
+
+static int load_offer(const struct hf_offer_row *row, void *arg)
+{
+	struct hf_portal *p = arg;
+	struct hf_endpoint *ep = hf_registry_find(p->registry, row->endpoint);
+
+	if (!ep)
+		return 0;
+	ep->offer = malloc(sizeof(*ep->offer));
+	if (!ep->offer)
+		return -ENOMEM;
+	*ep->offer = *row;
+	return 0;
+}
+
 void hf_fleet_clear_clone(struct hf_portal *p, struct hf_endpoint *ep)
 {
 	free(ep->clone);
@@ -386,6 +411,10 @@ int hf_fleet_new(struct hf_portal *p, struct hf_fleet **ret, struct hf_err *err)
 		r = hf_store_last_outages(p->store, load_outage, p);
 	if (r == 0)
 		r = hf_store_clones(p->store, load_clone, p);
+	if (r == 0)
+		r = hf_store_config_owners(p->store, load_config_owner, p);
+	if (r == 0)
+		r = hf_store_offers(p->store, load_offer, p);
 	if (r < 0)
 		return hf_err_set(err, r, "load the endpoints: %s", hf_store_error(p->store));
 	for (size_t i = 0; i < hf_registry_count(p->registry); i++)
@@ -476,21 +505,89 @@ static json_t *clone_json(const struct hf_endpoint *ep)
 			 memcmp(c->machine_id_hash, ep->row.machine_id_hash, HF_HASH_SIZE) == 0);
 }
 
+/* What a node of the health tree says, into o. */
+static void put_health(json_t *o, const struct hf_health_node *n)
+{
+	(void)json_object_set_new(o, "healthy", json_boolean(n->healthy));
+	(void)json_object_set_new(o, "status", hf_json_string(n->status));
+	(void)json_object_set_new(o, "last_error", hf_json_string(n->error));
+	(void)json_object_set_new(o, "started", hf_json_time(n->start_ns));
+}
+
+/* The nodes below one, as a list; depth is bounded where the tree is read. */
+static json_t *health_children(const struct hf_endpoint *ep, int parent)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < ep->n_health; i++) {
+		json_t *o;
+
+		if (ep->health[i].parent != parent)
+			continue;
+		o = json_pack("{s:o}", "name", hf_json_string(ep->health[i].name));
+		put_health(o, &ep->health[i]);
+		(void)json_object_set_new(o, "components", health_children(ep, (int)i));
+		(void)json_array_append_new(list, o);
+	}
+	return list;
+}
+
+static int health_of(const struct hf_endpoint *ep, const char *name)
+{
+	for (unsigned i = 0; i < ep->n_health; i++) {
+		if (ep->health[i].parent == 0 && hf_streq(ep->health[i].name, name))
+			return (int)i;
+	}
+	return -1;
+}
+
+/* Heartbeats tell of processes, the health tree of what works in them: one list by name. */
 static json_t *components_json(const struct hf_endpoint *ep)
 {
 	json_t *list = json_array();
 
 	for (unsigned i = 0; i < ep->n_components; i++) {
 		const struct hf_component_info *c = &ep->components[i];
+		int health = health_of(ep, c->name);
+		/* A failed set leaves a part out: only under ENOMEM, where the reply fails. */
+		json_t *o =
+			json_pack("{s:o, s:o, s:o, s:I}", "name", hf_json_string(c->name),
+				  "version", hf_json_string(c->version), "state",
+				  hf_json_string(c->state), "restarts", (json_int_t)c->restarts);
 
-		/* A failed append leaves a shorter list: only under ENOMEM, where the reply fails. */
-		(void)json_array_append_new(list, json_pack("{s:o, s:o, s:o, s:I}", "name",
-							    hf_json_string(c->name), "version",
-							    hf_json_string(c->version), "state",
-							    hf_json_string(c->state), "restarts",
-							    (json_int_t)c->restarts));
+		if (health >= 0) {
+			put_health(o, &ep->health[health]);
+			(void)json_object_set_new(o, "components", health_children(ep, health));
+		}
+		(void)json_array_append_new(list, o);
+	}
+	for (unsigned i = 0; i < ep->n_health; i++) {
+		json_t *o;
+		bool listed = false;
+
+		if (ep->health[i].parent != 0)
+			continue;
+		for (unsigned j = 0; j < ep->n_components; j++)
+			listed |= hf_streq(ep->components[j].name, ep->health[i].name);
+		if (listed)
+			continue;
+		o = json_pack("{s:o}", "name", hf_json_string(ep->health[i].name));
+		put_health(o, &ep->health[i]);
+		(void)json_object_set_new(o, "components", health_children(ep, (int)i));
+		(void)json_array_append_new(list, o);
 	}
 	return list;
+}
+
+static json_t *health_json(const struct hf_endpoint *ep)
+{
+	json_t *o;
+
+	if (ep->n_health == 0)
+		return json_null();
+	o = json_object();
+	put_health(o, &ep->health[0]);
+	return o;
 }
 
 static json_t *addresses_json(const struct hf_endpoint *ep)
@@ -521,7 +618,7 @@ json_t *hf_endpoint_json(struct hf_portal *p, const struct hf_endpoint *ep)
 		      hf_json_string(r->kernel));
 	more = json_pack(
 		"{s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:s, s:I, s:o, s:o, s:i, s:o,"
-		" s:o, s:o, s:o}",
+		" s:o, s:o, s:o, s:o, s:o}",
 		"kernel_assist", hf_json_string(r->kernel_assist), "environment",
 		hf_json_string(r->environment), "group", hf_json_string(r->group), "hostname",
 		hf_json_string(r->hostname), "addresses", addresses_json(ep), "clock_offset_ms",
@@ -532,7 +629,8 @@ json_t *hf_endpoint_json(struct hf_portal *p, const struct hf_endpoint *ep)
 		hf_json_string(ep->link ? ep->tls_version : ""), "rtt_us", (int)ep->rtt_us,
 		"created", hf_json_time(r->created_ns), "authorization_changed",
 		hf_json_time(r->authorization_changed_ns), "authorization_by",
-		hf_json_string(r->authorization_by), "clone", clone_json(ep));
+		hf_json_string(r->authorization_by), "clone", clone_json(ep), "health",
+		health_json(ep), "connection", hf_offer_json(ep->offer));
 	(void)p;
 	if (!o || !more || json_object_update(o, more) < 0) {
 		json_decref(o);

@@ -35,6 +35,10 @@ void hf_fleet_judge(struct hf_portal *p, struct hf_endpoint *ep);
 void hf_fleet_publish(struct hf_portal *p, struct hf_endpoint *ep);
 /* Writes the endpoint's row when the writer gets to it. */
 void hf_fleet_save(struct hf_portal *p, struct hf_endpoint *ep);
+/* The portal's policy with the endpoint's own heartbeat interval. */
+struct hf_presence_policy hf_fleet_policy(const struct hf_portal *p, const struct hf_endpoint *ep);
+/* What was offered and what became of it; null. */
+json_t *hf_offer_json(const struct hf_offer_row *o);
 /* The quarantine is lifted in the database: whoever comes next is the endpoint. */
 void hf_fleet_clear_clone(struct hf_portal *p, struct hf_endpoint *ep);
 /* The authorization that the database has now: tells the endpoint, closes revoked links. */

@@ -42,6 +42,10 @@ struct hf_link {
 	struct hf_secret secret; /* of the token: proved again in the transaction */
 	uint64_t cert_expires_ns;
 	uint8_t uid[HF_ID_SIZE];
+	uint8_t new_uid[HF_ID_SIZE]; /* what we gave it instead */
+	bool uid_given;              /* new_uid was offered and is not in use yet */
+	uint64_t flags;              /* of its last message */
+	uint32_t window_told_ms;     /* in its welcome */
 	bool has_uid, has_hello, offered_heartbeat, goodbye;
 	bool uncontested; /* the endpoint's holder was asked and is no more */
 	uint64_t capabilities;
@@ -56,10 +60,12 @@ struct hf_link {
 };
 
 /* OpAMP capability bits (specification, AgentCapabilities and ServerCapabilities). */
+#define HF_OPAMP_REPORTS_EFFECTIVE_CONFIG    0x4u
 #define HF_OPAMP_ACCEPTS_CONNECTION_SETTINGS 0x100u
 #define HF_OPAMP_REPORTS_HEARTBEAT           0x2000u
 #define HF_OPAMP_SERVER_CAPABILITIES         (0x1u | 0x4u | 0x20u | 0x40u)
 #define HF_OPAMP_REPORT_FULL_STATE           0x1u
+#define HF_OPAMP_REQUEST_INSTANCE_UID        0x1u /* AgentToServerFlags */
 
 void hf_link_ref_job(struct hf_link *l);
 /* Frees the link when its connection ended and this was the last job. */
@@ -85,9 +91,17 @@ void hf_link_introduce(struct hf_link *l, struct hf_endpoint *ep, Opamp__AgentTo
 /* The reason in an OpAMP error and, where the agent has our session, a Hold; then a close frame. */
 void hf_link_hold(struct hf_link *l, const char *reason, uint32_t retry_after_ms,
 		  uint32_t window_ms, uint16_t code);
+/* By the endpoint's heartbeat: when to ping, when to give up. */
+void hf_link_set_silence(struct hf_link *l);
+/* The uid that it has or shall have. */
+const uint8_t *hf_link_uid(const struct hf_link *l);
+/* How long a fleet that lost us may take to come back: its size over half of the accept budget. */
+uint32_t hf_link_spread_ms(const struct hf_portal *p);
 /* What the WebSocket tells (conn.h); userdata is the link. */
 void hf_link_on_message(void *userdata, bool binary, const uint8_t *data, size_t len);
 void hf_link_on_pong(void *userdata);
+/* The portal stops: tells how to come back, then closes. */
+void hf_link_on_stopping(void *userdata);
 void hf_link_on_ended(void *userdata, enum hf_conn_end how);
 /* With a limit: strangers may be refused as often as they like. */
 void hf_link_log_refusal(const char *peer, const char *reason);
@@ -96,8 +110,25 @@ void hf_link_log_refusal(const char *peer, const char *reason);
 /* Copies what the description says into the row; true if something changed. */
 bool hf_link_describe(struct hf_endpoint_row *row, const Opamp__AgentToServer *m,
 		      const Session__Hello *hello);
+/*
+ * Copies a stranger's text: cut to its field, valid UTF-8, without control characters. True if it
+ * changed dst; an empty value leaves it.
+ */
+bool hf_link_take(char *dst, size_t size, const char *value);
 /* Components and kernel assist of a heartbeat; true if something changed. */
 bool hf_link_take_presence(struct hf_endpoint *ep, const Session__Presence *presence);
+
+/* ---- report.c ------------------------------------------------------------------------------- */
+/* Health, effective configuration, what became of an offer; true if the endpoint's page changes. */
+bool hf_link_report(struct hf_link *l, const Opamp__AgentToServer *m);
+
+/* ---- offer.c -------------------------------------------------------------------------------- */
+/* Sends the endpoint's connection settings, if it has any that it has not answered yet. */
+void hf_offer_send(struct hf_link *l);
+/* What the agent says of them. True if that is news. */
+bool hf_offer_answered(struct hf_portal *p, struct hf_endpoint *ep,
+		       const Opamp__ConnectionSettingsStatus *status);
+void hf_offer_hash(Opamp__ConnectionSettingsOffers *offers, uint8_t hash[static HF_HASH_SIZE]);
 
 /* ---- contest.c ------------------------------------------------------------------------------ */
 /* l differs from ep's holder, which is asked; l waits. m, hello, offers are copied. */

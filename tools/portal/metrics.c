@@ -65,6 +65,8 @@ static void counters(struct out *o, const struct hf_counters *n)
 		 n->auth_failed},
 		{"rate_limited_total", "Requests refused after too many failures.",
 		 n->rate_limited},
+		{"channels_refused_overload_total",
+		 "Channels told to come back later for lack of places.", n->overload_refused},
 		{"channels_opened_total", "WebSocket upgrades.", n->ws_opened},
 		{"channels_closed_total", "WebSocket connections that ended.", n->ws_closed},
 		{"channel_violations_total", "WebSocket protocol violations.", n->ws_violations},

@@ -37,7 +37,11 @@ static const struct {
 	 " environment:string? group:string? hostname:string? addresses:array"
 	 " clock_offset_ms:integer cert_expires:time? last_outage:object? components:array"
 	 " instance_uid:string epoch:integer remote:string? tls_version:string? rtt_us:integer"
-	 " created:time authorization_changed:time authorization_by:string? clone:object?"},
+	 " created:time authorization_changed:time authorization_by:string? clone:object?"
+	 " health:object? connection:object?"},
+	{"Connection", "heartbeat_s:integer destination:string"},
+	{"Config", "name:string? content_type:string? changed:time masked:integer body:string"},
+	{"ConfigList", "items:[Config] next:string?"},
 	{"EndpointChange", "name:string group:string"},
 	{"Disconnect", "mode:string"},
 	{"Disconnected", "disconnected:boolean mode:string epoch:integer"},

@@ -31,7 +31,7 @@ struct hf_counters {
 	uint64_t links_made, links_lost, links_superseded, links_stale, links_clone, links_goodbye;
 	uint64_t events_stored, events_duplicate, events_gap, batches, batches_refused;
 	uint64_t outages_stored, outages_duplicate;
-	uint64_t auth_failed, rate_limited;
+	uint64_t auth_failed, rate_limited, overload_refused;
 	uint64_t sse_dropped;
 	uint64_t transitions[_HF_STATUS_MAX];
 };

@@ -36,6 +36,8 @@ static void endpoint_free(struct hf_endpoint *ep)
 {
 	free(ep->components);
 	free(ep->clone);
+	free(ep->health);
+	free(ep->offer);
 	free(ep);
 }
 
@@ -214,6 +216,34 @@ static bool link_lives(const struct hf_endpoint *ep, const struct hf_presence_po
 {
 	return ep->link &&
 	       now_ns <= ep->presence.last_proof_ns + hf_presence_proof_window_ns(policy);
+}
+
+struct hf_endpoint *hf_registry_uid_taken(struct hf_registry *g,
+					  const uint8_t uid[static HF_ID_SIZE],
+					  const struct hf_endpoint *but)
+{
+	for (size_t i = 0; i < g->n; i++) {
+		struct hf_endpoint *ep = g->sorted[i];
+
+		if (ep != but && ep->link && memcmp(ep->row.instance_uid, uid, HF_ID_SIZE) == 0)
+			return ep;
+	}
+	return NULL;
+}
+
+struct hf_endpoint *hf_registry_token_live(struct hf_registry *g, const char *token_id,
+					   const uint8_t uid[static HF_ID_SIZE],
+					   const struct hf_presence_policy *policy, uint64_t now_ns)
+{
+	for (size_t i = 0; i < g->n; i++) {
+		struct hf_endpoint *ep = g->sorted[i];
+
+		if (hf_streq(ep->row.token_id, token_id) &&
+		    memcmp(ep->row.instance_uid, uid, HF_ID_SIZE) == 0 &&
+		    link_lives(ep, policy, now_ns))
+			return ep;
+	}
+	return NULL;
 }
 
 static enum hf_clone_verdict judge_claim(const struct hf_endpoint *ep,

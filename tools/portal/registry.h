@@ -29,6 +29,18 @@ struct hf_component_info {
 	uint64_t restarts;
 };
 
+#define HF_HEALTH_MAX \
+	32 /* nodes of an agent's health tree; a collector has one per pipeline part */
+
+/* One node of the tree that an agent reports; node 0 is the agent itself. */
+struct hf_health_node {
+	char name[48];
+	int parent; /* index, -1 for node 0 */
+	bool healthy;
+	uint64_t start_ns;
+	char status[48], error[160];
+};
+
 struct hf_outage_info {
 	uint8_t id[HF_ID_SIZE];
 	uint64_t began_ns, detected_ns, restored_ns;
@@ -52,7 +64,14 @@ struct hf_endpoint {
 	struct hf_outage_info outage;
 	unsigned n_components;
 	struct hf_component_info
-		*components;        /* HF_COMPONENTS_MAX of them, allocated on first use */
+		*components; /* HF_COMPONENTS_MAX of them, allocated on first use */
+	unsigned n_health;
+	struct hf_health_node *health; /* HF_HEALTH_MAX of them, allocated on first use */
+	bool config_known;             /* the database has its effective configuration */
+	bool full_state_wanted;        /* a gap was seen; the next answer says so */
+	uint8_t config_hash[HF_HASH_SIZE];
+	struct hf_offer_row *offer; /* connection settings for it; NULL: none */
+	uint8_t offer_hash[HF_HASH_SIZE];
 	uint64_t seen_saved_ns;     /* last_seen as the database has it */
 	struct hf_origin holder;    /* who has it, or had it last */
 	struct hf_clone_row *clone; /* who else came with its identity; NULL: nobody */
@@ -71,6 +90,16 @@ int hf_registry_add(struct hf_registry *g, const struct hf_endpoint_row *row,
 void hf_registry_remove(struct hf_registry *g, struct hf_endpoint *ep);
 struct hf_endpoint *hf_registry_find(struct hf_registry *g, const uint8_t id[static HF_ID_SIZE]);
 size_t hf_registry_count(const struct hf_registry *g);
+
+/* Another endpoint than but with a link and this instance uid; NULL: none. Looks at each. */
+struct hf_endpoint *hf_registry_uid_taken(struct hf_registry *g,
+					  const uint8_t uid[static HF_ID_SIZE],
+					  const struct hf_endpoint *but);
+/* Who enrolled with this token under this uid and has a link that lives; NULL: nobody. */
+struct hf_endpoint *hf_registry_token_live(struct hf_registry *g, const char *token_id,
+					   const uint8_t uid[static HF_ID_SIZE],
+					   const struct hf_presence_policy *policy,
+					   uint64_t now_ns);
 
 /* Sorted by (name, id), so that a cursor stays true while rows come and go. */
 struct hf_endpoint *hf_registry_at(struct hf_registry *g, size_t i);

@@ -85,6 +85,12 @@ static const char *const migrations[] = {
 	"CREATE TABLE clones(endpoint BLOB PRIMARY KEY, since INTEGER NOT NULL,"
 	" last INTEGER NOT NULL, attempts INTEGER NOT NULL, address TEXT NOT NULL,"
 	" hostname TEXT NOT NULL, machine_id_hash BLOB, boot_id BLOB, run_id BLOB) WITHOUT ROWID;",
+	"CREATE TABLE configs(endpoint BLOB NOT NULL, name TEXT NOT NULL, type TEXT NOT NULL,"
+	" changed INTEGER NOT NULL, masked INTEGER NOT NULL, body TEXT NOT NULL,"
+	" PRIMARY KEY(endpoint, name)) WITHOUT ROWID;"
+	"CREATE TABLE offers(endpoint BLOB PRIMARY KEY, heartbeat INTEGER NOT NULL,"
+	" destination TEXT NOT NULL, offered INTEGER NOT NULL, changed INTEGER NOT NULL,"
+	" state INTEGER NOT NULL, error TEXT NOT NULL) WITHOUT ROWID;",
 };
 
 unsigned hf_store_schema_version(void)

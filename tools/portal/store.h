@@ -142,6 +142,51 @@ int hf_store_clone_clear(struct hf_store *s, const uint8_t endpoint[static HF_ID
 int hf_store_clones(struct hf_store *s, int (*fn)(const struct hf_clone_row *row, void *arg),
 		    void *arg);
 
+/* ---- effective configurations, masked ------------------------------------------------------- */
+struct hf_config_row {
+	char name[64];
+	char type[48];
+	uint64_t changed_ns;
+	uint64_t masked; /* values replaced by *** */
+	const char *body; /* UTF-8; borrowed during the callback or the insert */
+	size_t len;
+};
+
+/* Replaces all of the endpoint's: an effective configuration is always told whole. */
+int hf_store_config_set(struct hf_store *s, const uint8_t endpoint[static HF_ID_SIZE],
+			const struct hf_config_row *rows, size_t n);
+int hf_store_config_get(struct hf_store *s, const uint8_t endpoint[static HF_ID_SIZE],
+			int (*fn)(const struct hf_config_row *row, void *arg), void *arg);
+/* Calls fn with each endpoint that has one. */
+int hf_store_config_owners(struct hf_store *s, int (*fn)(const uint8_t *endpoint, void *arg),
+			   void *arg);
+
+/* ---- connection settings offered to endpoints ----------------------------------------------- */
+#define HF_DESTINATION_MAX 256
+
+enum hf_offer_state {
+	HF_OFFER_WAITING,  /* not sent yet */
+	HF_OFFER_SENT,
+	HF_OFFER_APPLYING, /* the endpoint's words from here on */
+	HF_OFFER_APPLIED,
+	HF_OFFER_FAILED,
+	_HF_OFFER_MAX,
+};
+
+struct hf_offer_row {
+	uint8_t endpoint[HF_ID_SIZE];
+	uint64_t heartbeat_s; /* 0: the portal's */
+	char destination[HF_DESTINATION_MAX]; /* "": unchanged */
+	uint64_t offered_ns, changed_ns;
+	enum hf_offer_state state;
+	char error[128];
+};
+
+int hf_store_offer_set(struct hf_store *s, const struct hf_offer_row *row);
+int hf_store_offer_clear(struct hf_store *s, const uint8_t endpoint[static HF_ID_SIZE]);
+int hf_store_offers(struct hf_store *s, int (*fn)(const struct hf_offer_row *row, void *arg),
+		    void *arg);
+
 /* ---- enrolment tokens ----------------------------------------------------------------------- */
 struct hf_token_row {
 	char id[17]; /* 16 hex digits */

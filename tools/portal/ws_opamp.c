@@ -26,7 +26,8 @@
 #include "tools/portal/writer.h"
 #include "userspace/proto/frame.h"
 
-#define BACKOFF_WINDOW_MS   2000u /* first try after a loss that is our doing */
+#define SPREAD_MIN_MS       2000u /* first try after a loss that is our doing */
+#define SPREAD_MAX_MS       120000u
 #define BACKOFF_CAP_MS      60000u
 #define HEARTBEAT_TIMEOUT_S 10u
 
@@ -208,6 +209,25 @@ void hf_link_hold(struct hf_link *l, const char *reason, uint32_t retry_after_ms
 	close_link(l, code, reason);
 }
 
+uint32_t hf_link_spread_ms(const struct hf_portal *p)
+{
+	uint64_t ms = hf_registry_count(p->registry) * 2000 / p->config.accept_per_s;
+
+	return ms < SPREAD_MIN_MS ? SPREAD_MIN_MS : ms > SPREAD_MAX_MS ? SPREAD_MAX_MS : ms;
+}
+
+void hf_link_on_stopping(void *userdata)
+{
+	struct hf_link *l = HF_CAST(userdata, struct hf_link, HF_LINK_MAGIC);
+	uint32_t window = hf_link_spread_ms(l->portal);
+
+	/* Who knows the window by its welcome needs no further word. */
+	if (l->state == HF_LINK_LIVE && (!l->has_hello || window != l->window_told_ms))
+		hf_link_hold(l, hf_cause_name(HF_CAUSE_PORTAL_RESTART), 0, window,
+			     HF_WS_CLOSE_RESTART);
+	close_link(l, HF_WS_CLOSE_RESTART, hf_cause_name(HF_CAUSE_PORTAL_RESTART));
+}
+
 static void fill_ack(const struct hf_link *l, Session__HeartbeatAck *ack)
 {
 	const struct hf_endpoint *ep = l->ep;
@@ -248,12 +268,13 @@ static bool register_link(struct hf_link *l, struct hf_endpoint *ep, const Opamp
 {
 	struct hf_link *old = NULL;
 	struct hf_link_claim claim = {.link = l, .uncontested = l->uncontested};
+	struct hf_presence_policy policy = hf_fleet_policy(l->portal, ep);
 	struct hf_counters *n = &l->portal->counters;
 
 	hf_link_origin(hello, &claim.origin);
 	if (hello)
 		claim.epoch = hello->epoch;
-	switch (hf_registry_link(ep, &claim, &l->portal->policy, hf_now_monotonic_ns(), &old)) {
+	switch (hf_registry_link(ep, &claim, &policy, hf_now_monotonic_ns(), &old)) {
 	case HF_LINK_OK:
 		n->links_made++;
 		if (old)
@@ -340,9 +361,9 @@ static Opamp__CustomMessage *make_welcome(struct hf_link *l, const struct hf_end
 	w.epoch = hello->epoch; /* registered under it, or just told */
 	w.authorization = (char *)hf_authorization_name(ep->row.authorization);
 	w.server_unix_ns = hf_now_realtime_ns();
-	w.heartbeat_s = p->policy.heartbeat_s;
+	w.heartbeat_s = hf_fleet_policy(p, ep).heartbeat_s;
 	w.heartbeat_timeout_s = HEARTBEAT_TIMEOUT_S;
-	w.backoff_window_ms = BACKOFF_WINDOW_MS;
+	l->window_told_ms = w.backoff_window_ms = hf_link_spread_ms(p);
 	w.backoff_cap_ms = BACKOFF_CAP_MS;
 	w.endpoint_id = id;
 	w.environment = p->config.environment;
@@ -353,7 +374,9 @@ static Opamp__CustomMessage *make_welcome(struct hf_link *l, const struct hf_end
 /* An OpAMP agent without our session takes its heartbeat interval by a settings offer. */
 static void offer_heartbeat(struct hf_link *l, Opamp__ConnectionSettingsOffers *offers)
 {
-	offers->opamp->heartbeat_interval_seconds = l->portal->policy.heartbeat_s;
+	offers->opamp->heartbeat_interval_seconds =
+		l->ep ? hf_fleet_policy(l->portal, l->ep).heartbeat_s
+		      : l->portal->policy.heartbeat_s;
 	l->offered_heartbeat = true;
 }
 
@@ -364,26 +387,26 @@ static bool wants_heartbeat_offer(const struct hf_link *l)
 	       (l->capabilities & HF_OPAMP_REPORTS_HEARTBEAT);
 }
 
-static void hash_offers(Opamp__ConnectionSettingsOffers *offers, uint8_t hash[static HF_HASH_SIZE])
+/*
+ * Notes the message's number. Messages that left out what did not change are only understood by who
+ * had the ones before: after a gap, or where we lack what the agent offers, all of it is wanted.
+ */
+static void note_sequence(struct hf_link *l, const Opamp__AgentToServer *m)
 {
-	_cleanup_(hf_buf_done) struct hf_buf packed = {};
+	struct hf_endpoint *ep = l->ep;
+	bool gap;
 
-	offers->hash.len = 0;
-	memset(hash, 0, HF_HASH_SIZE);
-	if (hf_pb_pack(&offers->base, &packed) == 0)
-		hf_sha256(packed.data, packed.len, hash);
-	offers->hash.data = hash;
-	offers->hash.len = HF_HASH_SIZE;
-}
-
-static bool sequence_gap(struct hf_endpoint *ep, const Opamp__AgentToServer *m)
-{
-	bool gap = !ep->sequence_known ||
-		   (m->sequence_num != ep->sequence + 1 && m->sequence_num != ep->sequence);
-
+	if (!ep)
+		return;
+	gap = !ep->sequence_known ||
+	      (m->sequence_num != ep->sequence + 1 && m->sequence_num != ep->sequence);
 	ep->sequence_known = true;
 	ep->sequence = m->sequence_num;
-	return gap;
+	if (!gap)
+		return;
+	if (!m->agent_description || ((l->capabilities & HF_OPAMP_REPORTS_EFFECTIVE_CONFIG) &&
+				      !m->effective_config && !ep->config_known))
+		ep->full_state_wanted = true;
 }
 
 static void answer(struct hf_link *l, const Opamp__AgentToServer *m, Opamp__CustomMessage *cm,
@@ -395,6 +418,7 @@ static void answer(struct hf_link *l, const Opamp__AgentToServer *m, Opamp__Cust
 	Opamp__CustomCapabilities capabilities = OPAMP__CUSTOM_CAPABILITIES__INIT;
 	Opamp__ConnectionSettingsOffers own = OPAMP__CONNECTION_SETTINGS_OFFERS__INIT;
 	Opamp__OpAMPConnectionSettings settings = OPAMP__OP_AMPCONNECTION_SETTINGS__INIT;
+	Opamp__AgentIdentification identification = OPAMP__AGENT_IDENTIFICATION__INIT;
 	Opamp__ServerToAgent reply = OPAMP__SERVER_TO_AGENT__INIT;
 	uint8_t hash[HF_HASH_SIZE];
 
@@ -407,14 +431,22 @@ static void answer(struct hf_link *l, const Opamp__AgentToServer *m, Opamp__Cust
 	if (offers) {
 		if (wants_heartbeat_offer(l))
 			offer_heartbeat(l, offers);
-		hash_offers(offers, hash);
+		hf_offer_hash(offers, hash);
 	}
 	reply.connection_settings = offers;
 	reply.custom_message = cm;
 	if (m->custom_capabilities || l->has_hello)
 		reply.custom_capabilities = &capabilities;
-	if (l->ep && sequence_gap(l->ep, m) && !m->agent_description)
+	if (l->uid_given) {
+		identification.new_instance_uid =
+			(ProtobufCBinaryData){sizeof(l->new_uid), l->new_uid};
+		reply.agent_identification = &identification;
+	}
+	note_sequence(l, m);
+	if (l->ep && l->ep->full_state_wanted) {
 		reply.flags = HF_OPAMP_REPORT_FULL_STATE;
+		l->ep->full_state_wanted = false;
+	}
 	hf_link_send(l, &reply);
 }
 
@@ -430,21 +462,56 @@ void hf_link_introduce(struct hf_link *l, struct hf_endpoint *ep, Opamp__AgentTo
 	answer(l, m, welcome, offers);
 }
 
+const uint8_t *hf_link_uid(const struct hf_link *l)
+{
+	return l->uid_given ? l->new_uid : l->uid;
+}
+
+static void give_uid(struct hf_link *l)
+{
+	hf_uuid_v7(l->new_uid);
+	l->uid_given = true;
+}
+
+/* Two agents under one uid (a copied image), or one that asks for its uid: it gets a new one. */
+static void settle_uid(struct hf_link *l, struct hf_endpoint *ep, bool first_time)
+{
+	bool changed = memcmp(ep->row.instance_uid, hf_link_uid(l), HF_ID_SIZE) != 0;
+
+	if (!l->uid_given && (l->flags & HF_OPAMP_REQUEST_INSTANCE_UID))
+		give_uid(l);
+	else if (!l->uid_given && (changed || first_time) &&
+		 hf_registry_uid_taken(l->portal->registry, l->uid, ep))
+		give_uid(l);
+	if (l->uid_given)
+		hf_info("Endpoint '%s': gets a new instance uid", ep->row.name);
+	if (changed || l->uid_given)
+		ep->sequence_known = false;
+	memcpy(ep->row.instance_uid, hf_link_uid(l), HF_ID_SIZE);
+}
+
+/* After the agent's own heartbeat is late we ask; then as long again until it is dead. */
+void hf_link_set_silence(struct hf_link *l)
+{
+	struct hf_presence_policy policy = hf_fleet_policy(l->portal, l->ep);
+
+	hf_conn_ws_set_silence(l->conn, policy.heartbeat_s * HF_NS_PER_S * 5 / 4,
+			       2 * hf_presence_proof_window_ns(&policy));
+}
+
 void hf_link_go_live(struct hf_link *l, struct hf_endpoint *ep, Opamp__AgentToServer *m,
 		     Session__Hello *hello, Opamp__ConnectionSettingsOffers *offers)
 {
 	_cleanup_pb_ Opamp__CustomMessage *welcome = NULL;
 	struct hf_portal *p = l->portal;
+	bool known_before = ep->presence.ever_connected;
 
 	if (l->state == HF_LINK_CLOSING || !register_link(l, ep, m, hello, offers))
 		return;
 	l->state = HF_LINK_LIVE;
 	l->ep = ep;
 	l->epoch = ep->epoch;
-	if (memcmp(ep->row.instance_uid, l->uid, HF_ID_SIZE) != 0) {
-		memcpy(ep->row.instance_uid, l->uid, HF_ID_SIZE);
-		ep->sequence_known = false;
-	}
+	settle_uid(l, ep, !known_before);
 	(void)hf_link_describe(&ep->row, m, hello);
 	if (hello)
 		ep->row.clock_offset_ms = clock_offset_ms(hello);
@@ -458,10 +525,13 @@ void hf_link_go_live(struct hf_link *l, struct hf_endpoint *ep, Opamp__AgentToSe
 	ep->row.last_seen_ns = hf_now_realtime_ns();
 	(void)hf_strlcpy(ep->remote, hf_conn_peer(l->conn), sizeof(ep->remote));
 	(void)hf_strlcpy(ep->tls_version, hf_conn_tls_version(l->conn), sizeof(ep->tls_version));
+	(void)hf_link_report(l, m); /* published below */
+	hf_link_set_silence(l);
 	mark_credential_seen(l, ep);
 	if (hello)
 		welcome = make_welcome(l, ep, hello);
 	answer(l, m, welcome, offers);
+	hf_offer_send(l);
 	hf_fleet_judge(p, ep);
 	hf_fleet_save(p, ep);
 	hf_fleet_publish(p, ep);
@@ -573,15 +643,17 @@ static void on_live_message(struct hf_link *l, Opamp__AgentToServer *m)
 		if (ep->verdict.status == HF_STATUS_STALE ||
 		    ep->verdict.status == HF_STATUS_OFFLINE)
 			hf_fleet_judge(l->portal, ep);
+		if (hf_link_report(l, m))
+			hf_fleet_publish(l->portal, ep);
 		if (hf_link_describe(&ep->row, m, NULL)) {
 			hf_fleet_save(l->portal, ep);
 			hf_fleet_publish(l->portal, ep);
 		}
 	}
 	if (on_custom(l, m)) {
-		if (!hf_opamp_custom_is(m->custom_message, HF_CAP_SESSION, HF_MSG_HEARTBEAT) &&
-		    l->ep)
-			(void)sequence_gap(l->ep, m); /* its own answer has no flags */
+		/* Its own answer has no flags; the next one has. */
+		if (!hf_opamp_custom_is(m->custom_message, HF_CAP_SESSION, HF_MSG_HEARTBEAT))
+			note_sequence(l, m);
 		if (!m->agent_disconnect)
 			return;
 	}
@@ -651,12 +723,17 @@ static bool check_uid(struct hf_link *l, const Opamp__AgentToServer *m)
 		bad_request(l, "instance_uid is not 16 bytes");
 		return false;
 	}
+	if (l->uid_given && memcmp(l->new_uid, m->instance_uid.data, HF_ID_SIZE) == 0) {
+		memcpy(l->uid, l->new_uid, HF_ID_SIZE);
+		l->uid_given = false;
+	}
 	if (l->has_uid && memcmp(l->uid, m->instance_uid.data, HF_ID_SIZE) != 0) {
 		bad_request(l, "instance_uid changed within a connection");
 		return false;
 	}
 	memcpy(l->uid, m->instance_uid.data, HF_ID_SIZE);
 	l->has_uid = true;
+	l->flags = m->flags;
 	return true;
 }
 
