@@ -152,6 +152,7 @@ static Bus__Component *fill_component(struct answer *a, size_t i, const struct h
 	m->rss_bytes = v->rss_bytes;
 	m->last_stderr = v->last_stderr;
 	m->detail = v->detail;
+	m->confinement = v->confinement;
 	if (v->last_exit) {
 		fill_exit(&a->exit[i], v->last_exit);
 		m->last_exit = &a->exit[i];

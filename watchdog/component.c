@@ -251,6 +251,7 @@ static int start_process(struct hf_component *c)
 			.uid = c->uid,
 			.gid = c->gid,
 			.stderr_fd = out,
+			.confine = &c->confine,
 			.cgroup_dir = c->cgroup_dir,
 			.oom_score_adj = c->spec->oom_score_adj,
 		},
@@ -262,6 +263,8 @@ static int start_process(struct hf_component *c)
 	c->pid = (uint32_t)spawned.pid;
 	c->pidfd = spawned.pidfd;
 	c->in_cgroup = spawned.in_cgroup;
+	c->confined.filter_error = spawned.filter_error;
+	c->confined.view_error = spawned.view_error;
 	if (c->died && !c->death.exit_to_exec_us && spawned.exec_ns > c->death.at_boot_ns)
 		c->death.exit_to_exec_us = (spawned.exec_ns - c->death.at_boot_ns) / HF_NS_PER_US;
 	if (hf_proc_stat(c->pid, &stat) == 0)
@@ -278,9 +281,25 @@ static int start_process(struct hf_component *c)
 	return 0;
 }
 
+/* Once for each change: a host that refuses does so at every start. */
+static void tell_confinement(struct hf_component *c, const struct hf_confined *before)
+{
+	char text[192];
+
+	if (c->confined.filter_error == before->filter_error &&
+	    c->confined.view_error == before->view_error)
+		return;
+	c->confined.filter = !c->confined.filter_error;
+	c->confined.view = !c->confined.view_error;
+	hf_confine_describe(&c->confined, text, sizeof(text));
+	hf_warn("component '%s' runs with %s: what the host refuses it goes without", c->spec->name,
+		text);
+}
+
 static void spawn(struct hf_component *c)
 {
 	struct hf_machine_arg arg = {.random = (uint32_t)hf_random_below(UINT32_MAX)};
+	const struct hf_confined before = c->confined;
 	int r;
 
 	c->intent = HF_EXIT_UNKNOWN;
@@ -302,6 +321,7 @@ static void spawn(struct hf_component *c)
 			c->spec->name, c->pid, (unsigned long long)c->death.exit_to_exec_us);
 	else
 		hf_info("component '%s' started (pid %u)", c->spec->name, c->pid);
+	tell_confinement(c, &before);
 }
 
 static void terminate(struct hf_component *c)
@@ -494,6 +514,10 @@ int hf_component_new(struct hf_watchdog *w, const struct hf_component_spec *spec
 	c->pidfd = -1;
 	c->tail.fd = -1;
 	c->cgroup_dir = -1;
+	hf_confine_make(spec->network, &c->confine);
+	if (spec->owns_agent_state)
+		hf_confine_add_writable(&c->confine, w->paths.agent_state);
+	hf_confine_add_writable(&c->confine, w->paths.run_dir); /* its sockets */
 	take_policies(c);
 	if (w->cgroup_base >= 0) {
 		c->cgroup_dir = hf_cgroup_open_component(w->cgroup_base, spec->name);
@@ -568,6 +592,7 @@ static bool adopt(struct hf_component *c, const struct hf_record *r)
 	c->start_ns = r->start_ns;
 	c->pidfd = fd;
 	c->adopted = true;
+	c->confined = (struct hf_confined){};
 	c->in_cgroup = c->cgroup_dir >= 0;
 	(void)hf_strlcpy(c->version, r->version, sizeof(c->version));
 	if (watch_exit(c) < 0) {

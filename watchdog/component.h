@@ -19,6 +19,8 @@ struct hf_component_spec {
 	const char *name;    /* "agent" */
 	const char *program; /* "holdfast-agent", beside the watchdog */
 	int oom_score_adj;
+	bool network;          /* else AF_UNIX only */
+	bool owns_agent_state; /* may write the agent's state directory; the run directory all may */
 };
 
 /* Nothing runs yet. spec is borrowed for the life of the object. */
@@ -66,6 +68,7 @@ struct hf_component_view {
 	char detail[HF_SUP_TEXT_MAX];
 	const struct hf_death *last_exit;   /* NULL: it never ended */
 	char last_stderr[HF_TAIL_KEEP + 1]; /* of the ended process */
+	char confinement[192];              /* "": no process */
 };
 
 /* Pointers are borrowed from c until the next turn of the loop. */

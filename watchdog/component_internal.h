@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 #include "watchdog/component.h"
+#include "watchdog/confine.h"
 #include "watchdog/limit.h"
 #include "watchdog/permit.h"
 
@@ -32,6 +33,8 @@ struct hf_component {
 	int pidfd;
 	bool adopted;
 	bool in_cgroup;
+	struct hf_confine confine;     /* made ready once */
+	struct hf_confined confined;   /* what the host refused at its start */
 	enum hf_exit_cause intent;     /* why we are ending it */
 	bool unanswered;               /* SIGTERM did not help */
 	char leaving[HF_SUP_TEXT_MAX]; /* its own word why it leaves */

@@ -84,6 +84,8 @@ static void describe_signal(const struct hf_death_evidence *e, struct hf_death *
 	else if (d->by_pid)
 		(void)hf_strf(dst, size, "killed by %s from pid %u '%s', uid %u", name, d->by_pid,
 			      d->by_comm, d->by_uid);
+	else if (d->signal == SIGSYS)
+		(void)hf_strf(dst, size, "made a forbidden system call and was ended by SIGSYS");
 	else if (d->from_kernel)
 		(void)hf_strf(dst, size, "ended by %s from the kernel", name);
 	else

@@ -50,7 +50,11 @@
 /* The component table. Lower than the watchdog's own score would be useless; -500 spares it from
  * everything but a host that has nothing else left. */
 static const struct hf_component_spec specs[] = {
-	{.name = "agent", .program = "holdfast-agent", .oom_score_adj = -500},
+	{.name = "agent",
+	 .program = "holdfast-agent",
+	 .oom_score_adj = -500,
+	 .network = true,
+	 .owns_agent_state = true},
 };
 _Static_assert(HF_ARRAY_SIZE(specs) <= HF_COMPONENTS_MAX, "records.h keeps them all");
 

@@ -6,7 +6,8 @@
  *     threads (nng's) may have held any lock of libc. glibc's setresuid() would even signal
  *     threads that do not exist in the child.
  * I2. The first failing step ends the child before exec: nothing runs with more rights than meant.
- *     Only the cgroup, the OOM score and limits above our own may fail without that.
+ *     Only what a host may refuse for good reason may fail without that: the cgroup, the OOM score,
+ *     limits above our own, and, reported to the caller, the view and the filter of confine.h.
  */
 #include "watchdog/spawn.h"
 
@@ -27,14 +28,23 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "watchdog/confine.h"
 
 /* Newer kernels have more capabilities than our headers know; the kernel says EINVAL at its end. */
 #define CAP_END 64
+/*
+ * The limit of descriptors of what we start; and the number of the one that is executed, which
+ * thereby can never be opened again (confine_filter.c).
+ */
+#define FD_LIMIT 1024
 /* Above every number that a worker's descriptors get, below every limit of descriptors. */
 #define OUT_OF_THE_WAY 64
 /* Class 3 of ioprio_set(2), which has no header of libc: only when nobody else wants the disk. */
 #define IOPRIO_WHO_PROCESS 1
 #define IOPRIO_IDLE        (3 << 13)
+
+/* The path of an exec by descriptor. An object of its own: the filter knows it by its address. */
+static const char no_path[] = "";
 
 /* Steps of the child, in order; what it reports is the number and an errno. */
 enum step {
@@ -42,6 +52,7 @@ enum step {
 	STEP_NETWORK,
 	STEP_STDIO,
 	STEP_DESCRIPTORS,
+	STEP_VIEW,
 	STEP_BOUNDING,
 	STEP_GROUPS,
 	STEP_GID,
@@ -50,6 +61,7 @@ enum step {
 	STEP_NO_NEW_PRIVS,
 	STEP_SIGNALS,
 	STEP_PARENT,
+	STEP_FILTER,
 	STEP_EXEC,
 	_STEP_MAX,
 };
@@ -59,6 +71,7 @@ static const char *const step_names[] = {
 	[STEP_NETWORK] = "leave the network",
 	[STEP_STDIO] = "set up descriptors",
 	[STEP_DESCRIPTORS] = "close descriptors",
+	[STEP_VIEW] = "read-only view",
 	[STEP_BOUNDING] = "drop the bounding set",
 	[STEP_GROUPS] = "setgroups",
 	[STEP_GID] = "setresgid",
@@ -67,6 +80,7 @@ static const char *const step_names[] = {
 	[STEP_NO_NEW_PRIVS] = "no_new_privs",
 	[STEP_SIGNALS] = "reset signals",
 	[STEP_PARENT] = "outlive nobody",
+	[STEP_FILTER] = "system call filter",
 	[STEP_EXEC] = "exec",
 };
 _Static_assert(HF_ARRAY_SIZE(step_names) == _STEP_MAX, "every step has a name");
@@ -109,17 +123,16 @@ static int set_stdio(const struct hf_spawn *s)
 
 /*
  * Puts a worker's descriptors at 3, 4, …. All of them first move out of the way of each other, and
- * so do the two that the rest of the child needs.
+ * so does the one that the rest of the child needs; the executable has done so before.
  */
-static int set_descriptors(const struct hf_spawn *s, int *exe_fd, int *report_fd)
+static int set_descriptors(const struct hf_spawn *s, int *report_fd)
 {
 	int moved[HF_SPAWN_FDS_MAX];
 
 	if (!s->worker.fds_n)
 		return 0;
-	*exe_fd = fcntl(*exe_fd, F_DUPFD_CLOEXEC, OUT_OF_THE_WAY);
 	*report_fd = fcntl(*report_fd, F_DUPFD_CLOEXEC, OUT_OF_THE_WAY);
-	if (*exe_fd < 0 || *report_fd < 0)
+	if (*report_fd < 0)
 		return -1;
 	for (size_t i = 0; i < s->worker.fds_n; i++) {
 		moved[i] = fcntl(s->worker.fds[i], F_DUPFD_CLOEXEC, OUT_OF_THE_WAY);
@@ -199,7 +212,7 @@ static void set_limits(const struct hf_spawn *s)
 		rlim_t value;
 	} limits[] = {
 		{RLIMIT_CORE, 0},
-		{RLIMIT_NOFILE, 1024},
+		{RLIMIT_NOFILE, FD_LIMIT},
 		{RLIMIT_NPROC, 512},
 	};
 	char text[8];
@@ -226,11 +239,27 @@ static void set_limits(const struct hf_spawn *s)
 		(void)!write(fd, text, (size_t)n); /* lower than ours needs CAP_SYS_RESOURCE */
 }
 
-_Noreturn static void fail(int report_fd, enum step step)
+/* Where the host's limit does not reach so far, as far as it must. */
+static int move_executable(int fd)
 {
-	const struct failure f = {.step = (int)step, .error = errno};
+	const struct rlimit limit = {FD_LIMIT + 1, FD_LIMIT + 1};
+	int moved;
+
+	(void)setrlimit(RLIMIT_NOFILE, &limit); /* set_limits() brings it down again */
+	moved = fcntl(fd, F_DUPFD_CLOEXEC, FD_LIMIT);
+	return moved >= 0 ? moved : fcntl(fd, F_DUPFD_CLOEXEC, OUT_OF_THE_WAY);
+}
+
+static void report(int report_fd, enum step step, int error)
+{
+	const struct failure f = {.step = (int)step, .error = error};
 
 	(void)!write(report_fd, &f, sizeof(f));
+}
+
+_Noreturn static void fail(int report_fd, enum step step)
+{
+	report(report_fd, step, errno);
 	_exit(127);
 }
 
@@ -245,19 +274,25 @@ static int die_with_parent(pid_t parent)
 
 _Noreturn static void child(const struct hf_spawn *s, pid_t parent, int report_fd)
 {
-	int exe_fd = s->exe_fd;
+	int exe_fd, r;
 
 	if (syscall(SYS_setsid) < 0)
 		fail(report_fd, STEP_SESSION);
 	if (s->worker.no_network && unshare(CLONE_NEWNET) < 0)
 		fail(report_fd, STEP_NETWORK);
+	exe_fd = move_executable(s->exe_fd);
+	if (exe_fd < 0)
+		fail(report_fd, STEP_DESCRIPTORS);
 	set_limits(s);
 	if (set_stdio(s) < 0)
 		fail(report_fd, STEP_STDIO);
 	if (close_others() < 0)
 		fail(report_fd, STEP_DESCRIPTORS);
-	if (set_descriptors(s, &exe_fd, &report_fd) < 0)
+	if (set_descriptors(s, &report_fd) < 0)
 		fail(report_fd, STEP_STDIO);
+	r = s->confine ? hf_confine_view(s->confine) : 0;
+	if (r < 0)
+		report(report_fd, STEP_VIEW, -r);
 	if (drop_bounding(s->worker.capabilities) < 0)
 		fail(report_fd, STEP_BOUNDING);
 	if (syscall(SYS_setgroups, 0, NULL) < 0)
@@ -274,7 +309,10 @@ _Noreturn static void child(const struct hf_spawn *s, pid_t parent, int report_f
 		fail(report_fd, STEP_SIGNALS);
 	if (s->worker.dies_with_us && die_with_parent(parent) < 0)
 		fail(report_fd, STEP_PARENT);
-	(void)syscall(SYS_execveat, exe_fd, "", s->argv, s->envp, AT_EMPTY_PATH);
+	r = s->confine ? hf_confine_seal(s->confine, exe_fd, no_path) : 0;
+	if (r < 0)
+		report(report_fd, STEP_FILTER, -r);
+	(void)syscall(SYS_execveat, exe_fd, no_path, s->argv, s->envp, AT_EMPTY_PATH);
 	fail(report_fd, STEP_EXEC);
 }
 
@@ -340,11 +378,17 @@ int hf_spawn(const struct hf_spawn *s, struct hf_spawned *ret, const char **ret_
 
 	(void)hf_close(TAKE_FD(report_write));
 	/* exec closed the child's end, so this never waits. */
-	n = hf_read_full(report_read, &failure, sizeof(failure));
-	if (n == (ssize_t)sizeof(failure) && failure.step < _STEP_MAX) {
-		(void)waitpid(out.pid, NULL, 0); /* it is on its way out */
-		*ret_step = step_names[failure.step];
-		return failure.error > 0 ? -failure.error : -EIO;
+	while (hf_read_full(report_read, &failure, sizeof(failure)) == (ssize_t)sizeof(failure) &&
+	       failure.step < _STEP_MAX) {
+		if (failure.step == STEP_VIEW) {
+			out.view_error = -failure.error;
+		} else if (failure.step == STEP_FILTER) {
+			out.filter_error = -failure.error;
+		} else {
+			(void)waitpid(out.pid, NULL, 0); /* it is on its way out */
+			*ret_step = step_names[failure.step];
+			return failure.error > 0 ? -failure.error : -EIO;
+		}
 	}
 	if (pidfd < 0)
 		pidfd = (int)syscall(SYS_pidfd_open, out.pid, 0);

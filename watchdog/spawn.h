@@ -2,14 +2,16 @@
 /*
  * Starts a component's or worker's process with nothing it does not need: own session, own cgroup,
  * own user, no groups, no capability but those named (bounding and ambient sets included), no new
- * privileges, limits, stdin from /dev/null or the given descriptor, stdout and stderr to another,
- * every other descriptor closed.
+ * privileges, a read-only view of the file tree, a filter of system calls, limits, stdin from
+ * /dev/null or the given descriptor, stdout and stderr to another, every other descriptor closed.
  */
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+
+struct hf_confine;
 
 /* A worker gets its socket, its result and at most four inputs. */
 #define HF_SPAWN_FDS_MAX 6u
@@ -35,8 +37,9 @@ struct hf_spawn {
 	uid_t uid; /* not 0: a component never is root */
 	gid_t gid;
 	int stderr_fd;
-	int cgroup_dir;    /* -1: none */
-	int oom_score_adj; /* set if the host lets us */
+	const struct hf_confine *confine; /* NULL: neither view nor filter (tests) */
+	int cgroup_dir;                   /* -1: none */
+	int oom_score_adj;                /* set if the host lets us */
 	struct hf_spawn_worker worker;
 };
 
@@ -44,6 +47,8 @@ struct hf_spawned {
 	pid_t pid;
 	int pidfd; /* owned by the caller; -1 before Linux 5.3 */
 	bool in_cgroup;
+	/* 0, or -errno why the host refused: the process runs without. Both 0 without confine. */
+	int view_error, filter_error;
 	uint64_t exec_ns; /* CLOCK_BOOTTIME when the new program had been executed */
 };
 

@@ -38,6 +38,7 @@
 #include "base/str.h"
 #include "watchdog/account.h"
 #include "watchdog/cgroup.h"
+#include "watchdog/confine.h"
 #include "watchdog/proc.h"
 #include "watchdog/spawn.h"
 #include "watchdog/tail.h"
@@ -549,6 +550,7 @@ static int spawn(struct hf_worker *k, gid_t gid, struct hf_err *err)
 	int fds[2 + HF_WORKER_INPUTS_MAX], pair[2];
 	char fifo[64 + sizeof(".stderr")], group[64];
 	struct hf_spawned spawned;
+	struct hf_confine confine;
 	const char *step;
 	int r;
 
@@ -577,6 +579,7 @@ static int spawn(struct hf_worker *k, gid_t gid, struct hf_err *err)
 		fds[2 + i] = k->request.inputs[i];
 	build_env(env, path);
 	make_cgroup(k);
+	hf_confine_make(k->spec.network, &confine); /* what it writes is behind its descriptors */
 	r = hf_spawn(
 		&(struct hf_spawn){
 			.exe_fd = exe,
@@ -586,6 +589,7 @@ static int spawn(struct hf_worker *k, gid_t gid, struct hf_err *err)
 			.uid = k->uid,
 			.gid = gid,
 			.stderr_fd = out,
+			.confine = &confine,
 			.cgroup_dir = k->cgroup_dir,
 			.oom_score_adj = 500, /* the first of ours to go */
 			.worker =
@@ -608,6 +612,12 @@ static int spawn(struct hf_worker *k, gid_t gid, struct hf_err *err)
 	k->pid = spawned.pid;
 	k->pidfd = spawned.pidfd;
 	k->in_cgroup = spawned.in_cgroup;
+	if (spawned.view_error)
+		hf_warn_r(spawned.view_error, "worker '%s' runs without a read-only view",
+			  k->spec.name);
+	if (spawned.filter_error)
+		hf_warn_r(spawned.filter_error, "worker '%s' runs without a system call filter",
+			  k->spec.name);
 	return 0;
 }
 

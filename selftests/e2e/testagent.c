@@ -18,6 +18,8 @@
  *   busy              works, a fifth of the time on a CPU
  *   leak              works, and takes 64 MiB more
  *   litter            leaves a child behind and exits with code 3
+ *   call N            READY, then makes system call number N
+ *   write             works, and says what came of writing state/agent/f and open/f
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,6 +28,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -149,6 +152,14 @@ static void burn(uint64_t ns)
 	} while (now < end);
 }
 
+static void try_write(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+	hf_notice("write '%s': %s", path, fd < 0 ? strerror(errno) : "done");
+	(void)hf_close(fd);
+}
+
 /* After READY: what the mode does next, from the loop. */
 static int on_later(sd_event_source *source, uint64_t usec, void *arg)
 {
@@ -158,6 +169,12 @@ static int on_later(sd_event_source *source, uint64_t usec, void *arg)
 	(void)arg;
 	if (is("exit "))
 		exit(atoi(mode + 5));
+	if (is("call "))
+		hf_notice("call: %s", syscall(atol(mode + 5)) < 0 ? strerror(errno) : "done");
+	if (is("write")) {
+		try_write("state/agent/f");
+		try_write("open/f");
+	}
 	if (is("leak")) {
 		void *p = malloc(64 << 20);
 

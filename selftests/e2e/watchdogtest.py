@@ -78,7 +78,7 @@ EXIT_FIELDS = {"code": 2, "signal": 3, "core": 4, "by_pid": 5, "by_uid": 7, "exi
 def component(data):
     m = parse(data)
     c = {"name": _text(m, 1), "pid": _int(m, 2), "version": _text(m, 3), "state": _text(m, 4), "restarts": _int(m, 5), "status_text": _text(m, 7)}
-    c.update(rss_bytes=_int(m, 9), last_stderr=_text(m, 10), detail=_text(m, 11), last_exit=None)
+    c.update(rss_bytes=_int(m, 9), last_stderr=_text(m, 10), detail=_text(m, 11), confinement=_text(m, 12), last_exit=None)
     if 6 in m:
         e = parse(m[6][0])
         c["last_exit"] = {"cause": _text(e, 1), "by_comm": _text(e, 6), "text": _text(e, 10), **{k: _int(e, n) for k, n in EXIT_FIELDS.items()}}

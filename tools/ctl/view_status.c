@@ -377,6 +377,8 @@ void hf_view_component(const struct hf_term *t, const Bus__Component *c)
 		add(&line, "%.1f MiB", (double)c->rss_bytes / (1 << 20));
 		put(t, "memory", HF_TERM_PLAIN, &line);
 	}
+	if (*c->confinement)
+		hf_term_fact(t, "confined", HF_TERM_PLAIN, c->confinement);
 	if (c->last_exit) {
 		char when[HF_TERM_TIME_SIZE];
 

@@ -108,6 +108,7 @@ json_t *hf_component_json(const Bus__Component *c)
 	hf_json_put(&o, "status", hf_json_string(c->status_text));
 	hf_json_put(&o, "rss_bytes", hf_json_u64_or_null(c->rss_bytes));
 	hf_json_put(&o, "last_stderr", hf_json_string(c->last_stderr));
+	hf_json_put(&o, "confinement", hf_json_string(c->confinement));
 	return o;
 }
 

@@ -210,13 +210,14 @@ static void status_with_both_daemons(void **state)
 		    "\"peer\":null,\"tls_version\":\"TLSv1.3\",\"tls_resumed\":true,"
 		    "\"rtt_us\":800,\"clock_offset_ms\":0,\"proxy\":null},\"reconnects\":0,"
 		    "\"last_outage\":null}");
-	assert_json(json_incref(json_object_get(v, "watchdog")),
-		    "{\"pid\":790,\"version\":\"0.1.0\",\"uptime_s\":0.0,\"kernel_assist\":null,"
-		    "\"previous_version\":null,\"components\":[{\"name\":\"agent\",\"pid\":812,"
-		    "\"version\":null,\"state\":\"running\",\"detail\":null,\"since\":null,"
-		    "\"restarts\":0,\"last_exit\":null,\"status\":null,\"rss_bytes\":null,"
-		    "\"last_stderr\":null}],\"programs\":[{\"name\":\"tcp_state\","
-		    "\"attached\":true,\"reason\":null}]}");
+	assert_json(
+		json_incref(json_object_get(v, "watchdog")),
+		"{\"pid\":790,\"version\":\"0.1.0\",\"uptime_s\":0.0,\"kernel_assist\":null,"
+		"\"previous_version\":null,\"components\":[{\"name\":\"agent\",\"pid\":812,"
+		"\"version\":null,\"state\":\"running\",\"detail\":null,\"since\":null,"
+		"\"restarts\":0,\"last_exit\":null,\"status\":null,\"rss_bytes\":null,"
+		"\"last_stderr\":null,\"confinement\":null}],\"programs\":[{\"name\":\"tcp_state\","
+		"\"attached\":true,\"reason\":null}]}");
 	assert_json(json_incref(json_object_get(v, "telemetry")),
 		    "{\"generated\":9,\"delivered\":0,\"in_ring\":0,\"lost\":0,\"filtered\":0,"
 		    "\"throttled\":0,\"spooled\":0,\"acked\":0,\"blind_ms\":0,"

@@ -2,10 +2,14 @@
 /* Starting a process: what fails is named, and nothing ever runs as root. */
 #include "watchdog/spawn.h"
 
+#include <linux/capability.h>
+#include <signal.h>
 #include <sys/wait.h>
 
 #include "../test_util.h"
 #include "base/clock.h"
+#include "base/str.h"
+#include "watchdog/confine.h"
 
 #define USER 60540 /* needs no account */
 
@@ -77,6 +81,115 @@ static void program_runs_with_nothing_and_its_output_is_ours(void **state)
 	(void)hf_close(exe);
 }
 
+/* Runs a line of shell, confined in dir; what it printed. */
+static int run_confined(const struct hf_test_dir *d, uint64_t capabilities, const char *line,
+			char *out, size_t size)
+{
+	char arg0[] = "sh", arg1[] = "-c", script[1024];
+	char *argv[] = {arg0, arg1, script, NULL};
+	int exe = open_program("/bin/sh"), fds[2], status, cwd;
+	struct hf_confine confine;
+	struct hf_spawned p;
+	struct hf_spawn s;
+	const char *step;
+	ssize_t n;
+
+	(void)hf_strf(script, sizeof(script), "exec 2>&1; %s", line);
+	cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	assert_true(cwd >= 0);
+	assert_int_equal(fchdir(d->fd), 0);
+	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+	hf_confine_make(true, &confine);
+	hf_confine_add_writable(&confine, "state/agent");
+	s = request(exe, argv, fds[1]);
+	s.worker.capabilities = capabilities;
+	s.confine = &confine;
+	assert_ok(hf_spawn(&s, &p, &step));
+	assert_int_equal(fchdir(cwd), 0);
+	assert_int_equal(p.view_error, 0);
+	assert_int_equal(p.filter_error, 0);
+	(void)hf_close(cwd);
+	(void)hf_close(fds[1]);
+	n = hf_read_full(fds[0], out, size - 1);
+	assert_ok(n);
+	out[n] = 0;
+	assert_int_equal(waitpid(p.pid, &status, 0), p.pid);
+	(void)hf_close(fds[0]);
+	(void)hf_close(p.pidfd);
+	(void)hf_close(exe);
+	return status;
+}
+
+static void make_instance(const struct hf_test_dir *d)
+{
+	assert_int_equal(chmod(d->path, 0755), 0);
+	assert_ok(hf_mkdir_p(d->fd, "state/agent", 0755));
+	assert_ok(hf_mkdir_p(d->fd, "run", 0755));
+	assert_int_equal(fchownat(d->fd, "state/agent", USER, USER, 0), 0);
+	assert_ok(hf_mkdir_p(d->fd, "open", 0755));
+	assert_int_equal(fchmodat(d->fd, "open", 0777, 0), 0);
+}
+
+static void confined_program_writes_its_own_directories_only(void **state)
+{
+	const struct hf_test_dir *d = *state;
+	char out[4096];
+
+	if (geteuid() != 0)
+		skip();
+	make_instance(d);
+	assert_int_equal(run_confined(d, 0,
+				      "echo a >state/agent/f && echo wrote; "
+				      "(echo b >open/f) || echo refused; "
+				      "while read -r l; do echo \"$l\"; done </proc/self/status",
+				      out, sizeof(out)),
+			 0);
+	assert_non_null(strstr(out, "wrote\n"));
+	assert_non_null(strstr(out, "Read-only file system"));
+	assert_non_null(strstr(out, "refused\n"));
+	assert_non_null(strstr(out, "Seccomp:\t2\n"));
+	assert_non_null(strstr(out, "NoNewPrivs:\t1\n"));
+	assert_non_null(strstr(out, "CapBnd:\t0000000000000000\n"));
+	assert_non_null(strstr(out, "CapEff:\t0000000000000000\n"));
+}
+
+static void confined_program_becomes_no_other(void **state)
+{
+	const struct hf_test_dir *d = *state;
+	char out[4096];
+	int status;
+
+	if (geteuid() != 0)
+		skip();
+	make_instance(d);
+	status = run_confined(d, 0, "echo before; exec /bin/true; echo after", out, sizeof(out));
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(WTERMSIG(status), SIGSYS);
+	assert_string_equal(out, "before\n");
+}
+
+static void capabilities_that_are_kept_and_no_others(void **state)
+{
+	const struct hf_test_dir *d = *state;
+	char out[4096];
+
+	if (geteuid() != 0)
+		skip();
+	make_instance(d);
+	/* DAC_READ_SEARCH and SYS_PTRACE: it reads what only root may. */
+	assert_ok(hf_mkdir_p(d->fd, "secret", 0700));
+	assert_int_equal(run_confined(d, 1 << CAP_DAC_READ_SEARCH | 1 << CAP_SYS_PTRACE,
+				      "cd secret && echo inside; (echo b >open/f) || echo refused; "
+				      "while read -r l; do echo \"$l\"; done </proc/self/status",
+				      out, sizeof(out)),
+			 0);
+	assert_non_null(strstr(out, "inside\n"));
+	assert_non_null(strstr(out, "refused\n"));
+	assert_non_null(strstr(out, "Uid:\t60540\t60540\t60540\t60540\n"));
+	assert_non_null(strstr(out, "CapEff:\t0000000000080004\n"));
+	assert_non_null(strstr(out, "CapBnd:\t0000000000080004\n"));
+}
+
 static void root_is_refused_before_anything_happens(void **state)
 {
 	char arg0[] = "true";
@@ -121,6 +234,12 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(program_runs_with_nothing_and_its_output_is_ours),
+		cmocka_unit_test_setup_teardown(confined_program_writes_its_own_directories_only,
+						hf_test_dir_setup, hf_test_dir_teardown),
+		cmocka_unit_test_setup_teardown(confined_program_becomes_no_other,
+						hf_test_dir_setup, hf_test_dir_teardown),
+		cmocka_unit_test_setup_teardown(capabilities_that_are_kept_and_no_others,
+						hf_test_dir_setup, hf_test_dir_teardown),
 		cmocka_unit_test(root_is_refused_before_anything_happens),
 		cmocka_unit_test(failing_exec_is_named_and_leaves_no_child),
 	};
