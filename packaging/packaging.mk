@@ -44,6 +44,7 @@ install: $(INSTALLED) $(CONFFILES) $(MAN_GENERATED) ## install below DESTDIR, PR
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions \
 		$(DESTDIR)$(PREFIX)/share/zsh/site-functions \
 		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d \
+		$(DESTDIR)$(PREFIX)/share/holdfast/prometheus $(DESTDIR)$(PREFIX)/share/holdfast/grafana \
 		$(foreach s,1 5 8,$(DESTDIR)$(PREFIX)/share/man/man$(s))
 	$(Q)install -m 755 $(O)/bin/holdfast $(O)/bin/holdfast-sign $(DESTDIR)$(PREFIX)/bin/
 	$(Q)install -m 755 $(filter-out %/holdfast %/holdfast-sign,$(INSTALLED)) packaging/systemd/holdfast-stopped \
@@ -62,6 +63,8 @@ install: $(INSTALLED) $(CONFFILES) $(MAN_GENERATED) ## install below DESTDIR, PR
 		$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_holdfast
 	$(Q)install -m 644 packaging/completions/holdfast.fish \
 		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/holdfast.fish
+	$(Q)install -m 644 packaging/prometheus/holdfast.rules.yml $(DESTDIR)$(PREFIX)/share/holdfast/prometheus/
+	$(Q)install -m 644 packaging/grafana/holdfast.json $(DESTDIR)$(PREFIX)/share/holdfast/grafana/
 	$(Q)for m in $(MAN_WRITTEN) $(MAN_GENERATED); do \
 		install -m 644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/; done
 

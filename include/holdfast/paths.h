@@ -27,6 +27,7 @@ struct hf_paths {
 	char supervise_sock[HF_PATH_MAX];
 	char agent_sock[HF_PATH_MAX];    /* local bus of the agent, REQ/REP */
 	char events_sock[HF_PATH_MAX];   /* the agent's event stream, PUB/SUB */
+	char metrics_sock[HF_PATH_MAX];  /* the agent's OpenMetrics, HTTP */
 	char watchdog_sock[HF_PATH_MAX]; /* local bus of the watchdog, REQ/REP */
 	char watchdog_pid[HF_PATH_MAX];
 	char watchdog_lock[HF_PATH_MAX];

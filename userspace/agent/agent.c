@@ -266,7 +266,15 @@ static void on_watchdog_lost(void *userdata)
 	hf_warn("the watchdog went away, dialling it again");
 }
 
+static void on_welcome(const struct hf_sup_welcome *w, void *userdata)
+{
+	struct hf_agent *a = HF_CAST(userdata, struct hf_agent, HF_AGENT_MAGIC);
+
+	a->starts = w->starts;
+}
+
 static const struct hf_supervise_callbacks supervise_callbacks = {
+	.welcome = on_welcome,
 	.kernel = on_kernel,
 	.last_exit = on_last_exit,
 	.stop = on_watchdog_stop,
@@ -323,6 +331,7 @@ static int on_tick(sd_event_source *s, uint64_t usec, void *userdata)
 		hf_supervise_idle(a->supervise, a->disk_worker, true);
 	else if (a->has_disk_worker)
 		hf_supervise_progress(a->supervise, a->disk_worker, hf_disk_progress(a->disk));
+	hf_agent_metrics_tick(a);
 	/* What the start needed once goes back to the kernel. */
 	if (++a->ticks == TRIM_AFTER_TICKS)
 		(void)malloc_trim(0);
@@ -370,6 +379,7 @@ int hf_agent_reload(struct hf_agent *a, struct hf_err *err)
 	hf_events_configure(a->events, &a->config);
 	a->self.config_sent = false;
 	hf_channel_configure(a->channel, &a->config, diff.portal);
+	hf_agent_metrics_configure(a);
 	return 0;
 }
 
@@ -670,6 +680,7 @@ static const struct part {
 	{"channel", start_channel, stop_channel},
 	{"watches", start_watches, stop_watches},
 	{"bus", start_bus, stop_bus},
+	{"metrics", hf_agent_metrics_start, hf_agent_metrics_stop},
 	{"signals", start_signals, stop_signals},
 };
 

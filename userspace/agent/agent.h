@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The agent: owner of all parts, and what they share. agent.c starts, connects and stops them,
- * requests.c answers the local bus. No other file sees this header.
+ * requests.c answers the local bus, metrics.c gathers OpenMetrics. No other file sees this header.
  */
 #pragma once
 
@@ -10,16 +10,18 @@
 
 #include <systemd/sd-event.h>
 
+#include "base/disk.h"
 #include "holdfast/config.h"
 #include "holdfast/paths.h"
 #include "userspace/agent/blackbox.h"
 #include "userspace/agent/bus.h"
 #include "userspace/agent/channel.h"
 #include "userspace/agent/clockwatch.h"
-#include "base/disk.h"
 #include "userspace/agent/events.h"
 #include "userspace/agent/host.h"
 #include "userspace/agent/identity.h"
+#include "userspace/agent/metrics_server.h"
+#include "userspace/agent/metrics_text.h"
 #include "userspace/agent/netlink.h"
 #include "userspace/agent/outage.h"
 #include "userspace/agent/session.h"
@@ -60,6 +62,12 @@ struct hf_agent {
 	struct hf_netlink *netlink;
 	struct hf_clockwatch *clockwatch;
 	struct hf_bus *bus;
+	struct hf_metrics_server *metrics; /* NULL: its socket could not be had */
+	bool metrics_failed;               /* the configured port is somebody else's */
+	uint64_t starts;                   /* of this component, the watchdog says */
+	struct hf_metrics_outages outages_seen;
+	char outage_counted[40]; /* id of the last one in there; "" none */
+	bool outages_skip;       /* note it without counting */
 	sd_event_source *sigterm, *sigint, *sighup, *tick;
 
 	struct hf_bus_call *enroll_call; /* waits for the first outcome */
@@ -79,3 +87,10 @@ void hf_agent_request(struct hf_bus_call *call, const Bus__Request *m, void *use
 /* The whole configuration without secrets, malloc'ed; NULL on ENOMEM. */
 char *hf_agent_config_text(void *userdata);
 char *hf_agent_effective_config(void *userdata);
+
+/* metrics.c */
+int hf_agent_metrics_start(struct hf_agent *a); /* 0: being without metrics is no failure */
+void hf_agent_metrics_stop(struct hf_agent *a);
+void hf_agent_metrics_configure(struct hf_agent *a);
+void hf_agent_metrics_tick(struct hf_agent *a); /* each second */
+void hf_agent_count_outages(struct hf_agent *a);

@@ -542,6 +542,12 @@ uint64_t hf_events_lost(const struct hf_events *e)
 	return e->lost;
 }
 
+void hf_events_counts(const struct hf_events *e, uint64_t *ret_read, uint64_t *ret_malformed)
+{
+	*ret_read = e->read;
+	*ret_malformed = e->malformed;
+}
+
 const struct hf_recent *hf_events_recent(const struct hf_events *e)
 {
 	return e->recent;

@@ -57,6 +57,8 @@ bool hf_events_unsettled(const struct hf_events *e);
 const char *hf_events_assist(const struct hf_events *e); /* ebpf partial off */
 const char *hf_events_assist_reason(const struct hf_events *e);
 uint64_t hf_events_lost(const struct hf_events *e);
+/* Records read by this agent; those of them that could not be used. */
+void hf_events_counts(const struct hf_events *e, uint64_t *ret_read, uint64_t *ret_malformed);
 const struct hf_recent *hf_events_recent(const struct hf_events *e);
 const struct hf_tally *hf_events_tally(const struct hf_events *e);
 /* Wall clock minus CLOCK_BOOTTIME, at most a second old. */

@@ -182,12 +182,13 @@ const char *hf_check_loopback_listen(const char *text)
 	char host[HOST_MAX + 1];
 	uint16_t port;
 
-	if (*text == '/')
-		return NULL; /* a socket's path */
-	if (hf_config_split_host_port(text, host, sizeof(host), &port) == 0 &&
-	    (hf_startswith(host, "127.") || hf_streq(host, "::1") || hf_streq(host, "localhost")))
+	struct in_addr v4;
+
+	if (hf_config_split_host_port(text, host, sizeof(host), &port) == 0 && port > 0 &&
+	    (hf_streq(host, "::1") || hf_streq(host, "localhost") ||
+	     (inet_pton(AF_INET, host, &v4) == 1 && ntohl(v4.s_addr) >> 24 == 127)))
 		return NULL;
-	return "a socket's path, or a loopback address such as 127.0.0.1:9464";
+	return "a loopback address such as 127.0.0.1:9464 or [::1]:9464";
 }
 
 /* As a scan compares it with what it meets: no "..", no "//", no newline (parameters are lines). */

@@ -116,8 +116,8 @@ static const struct hf_config_entry entries[] = {
 	     "proc.oom,telemetry.loss",
 	     "Which kinds of events are sent.", .names = event_kinds),
 	STRING(telemetry.metrics_listen, "",
-	       "Where OpenMetrics are served: a socket's path or a loopback address; empty: "
-	       "nowhere.",
+	       "A loopback address where OpenMetrics are served beside the local socket "
+	       "(/run/holdfast/metrics.sock); empty: none.",
 	       .check = hf_check_loopback_listen),
 
 	DURATION(restart.settle_s, 0, 3600, "60", "s",

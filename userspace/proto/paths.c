@@ -42,6 +42,7 @@ static void fill(struct hf_paths *p, const char *etc, const char *state, const c
 	join(p->supervise_sock, run, "/supervise.sock");
 	join(p->agent_sock, run, "/agent.sock");
 	join(p->events_sock, run, "/events.sock");
+	join(p->metrics_sock, run, "/metrics.sock");
 	join(p->watchdog_sock, run, "/watchdog.sock");
 	join(p->watchdog_pid, run, "/watchdog.pid");
 	join(p->watchdog_lock, run, "/watchdog.lock");
