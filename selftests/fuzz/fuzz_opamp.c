@@ -11,6 +11,7 @@
 #include "base/assert.h"
 #include "bus.pb-c.h"
 #include "session.pb-c.h"
+#include "userspace/agent/settings.h"
 #include "userspace/proto/batch.h"
 #include "userspace/proto/frame.h"
 
@@ -43,6 +44,19 @@ static void check_batch(const ProtobufCMessage *m)
 		hf_assert(seq > before && seq >= b->first_seq && seq <= b->last_seq);
 		before = seq;
 	}
+}
+
+/* What of an offer is taken can be stored and taken again. */
+static void check_offer(const Opamp__ServerToAgent *m)
+{
+	struct hf_settings s = {};
+	struct hf_err err = {};
+
+	if (m->connection_settings && hf_settings_parse(m->connection_settings, "", &s, &err) > 0) {
+		hf_assert(s.url[0] || s.headers || s.ca_pem || s.proxy[0]);
+		hf_assert(!s.headers || strlen(s.headers) <= HF_SETTINGS_TEXT_MAX);
+	}
+	hf_settings_done(&s);
 }
 
 static void again(ProtobufCMessage *m)
@@ -79,7 +93,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		_cleanup_pb_ Opamp__ServerToAgent *down = NULL;
 
 		(void)hf_opamp_decode_to_server(data + 1, size - 1, &up);
-		(void)hf_opamp_decode_to_agent(data + 1, size - 1, &down);
+		if (hf_opamp_decode_to_agent(data + 1, size - 1, &down) >= 0)
+			check_offer(down);
 		return 0;
 	}
 	if (hf_pb_unpack(kind, data + 1, size - 1, &m) < 0)

@@ -25,6 +25,7 @@ struct hf_attempt {
 	struct hf_tls_context *tls;
 	struct hf_url url;
 	char *token;
+	const char *headers;
 	bool clock_bad, wants_certificate;
 	int (*first_message)(struct hf_buf *ret, void *userdata);
 	void (*socket_made)(uint64_t cookie, void *userdata);
@@ -303,6 +304,7 @@ static void on_dialled(struct hf_dial_result *res, void *userdata)
 		.tls = a->tls,
 		.url = &a->url,
 		.bearer = a->token,
+		.headers = a->headers,
 		.cookie = res->cookie,
 	};
 	struct hf_failure f;
@@ -446,6 +448,7 @@ int hf_attempt_start(const struct hf_attempt_options *o, struct hf_attempt **ret
 	a->tls = o->tls;
 	a->url = *o->url;
 	a->clock_bad = o->clock_bad;
+	a->headers = o->headers;
 	a->wants_certificate = o->wants_certificate;
 	a->first_message = o->first_message;
 	a->socket_made = o->socket_made;

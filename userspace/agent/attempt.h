@@ -51,8 +51,9 @@ struct hf_attempt_options {
 	struct hf_dialer *dialer;   /* borrowed; nobody else's while the attempt lives */
 	struct hf_tls_context *tls; /* borrowed for the link's life */
 	const struct hf_url *url;
-	const char *proxy; /* NULL none */
-	const char *token; /* enrolment; NULL none */
+	const char *proxy;   /* NULL none */
+	const char *token;   /* enrolment; NULL none */
+	const char *headers; /* as of hf_link_options; borrowed for the attempt's life */
 	/* The first message asks for a certificate: an answer that brings it ends the attempt too. */
 	bool wants_certificate;
 	uint32_t max_segment;

@@ -113,6 +113,7 @@ static void on_up(struct hf_channel *ch)
 
 static void drop_all(struct hf_channel *ch, const char *said)
 {
+	hf_channel_drop_trial(ch);
 	hf_channel_drop_attempt(ch);
 	hf_channel_disarm_retry(ch);
 	if (!ch->session)
@@ -136,6 +137,7 @@ static void perform(struct hf_channel *ch, enum hf_ch_action action)
 		hf_channel_dial(ch);
 		return;
 	case HF_DO_REDIAL:
+		hf_channel_drop_trial(ch);
 		hf_channel_drop_attempt(ch);
 		hf_channel_drop_session(ch);
 		hf_channel_dial(ch);
@@ -153,6 +155,14 @@ static void perform(struct hf_channel *ch, enum hf_ch_action action)
 		return;
 	case HF_DO_ADOPT:
 		on_up(ch);
+		return;
+	case HF_DO_MOVE:
+		hf_channel_drop_attempt(ch);
+		hf_channel_disarm_retry(ch);
+		if (ch->session) {
+			hf_session_goodbye(ch->session, hf_cause_name(HF_CAUSE_AGENT_STOPPED));
+			hf_channel_drop_session(ch);
+		}
 		return;
 	case HF_DO_PROVE:
 		hf_channel_drop_race(ch);
@@ -204,6 +214,7 @@ static void perform(struct hf_channel *ch, enum hf_ch_action action)
 		return;
 	case HF_DO_STOP:
 	case HF_DO_WIPE:
+		hf_channel_drop_trial(ch);
 		hf_channel_drop_attempt(ch);
 		hf_channel_disarm_retry(ch);
 		return;
@@ -350,6 +361,7 @@ struct hf_channel *hf_channel_free(struct hf_channel *ch)
 	/* Nobody listens any more. */
 	ch->cb = (struct hf_channel_callbacks){.watch = watch_nothing};
 	ch->attempt = hf_attempt_free(ch->attempt);
+	ch->trial.attempt = hf_attempt_free(ch->trial.attempt);
 	ch->session = hf_session_free(ch->session);
 	if (ch->welcome)
 		session__welcome__free_unpacked(ch->welcome, NULL);
@@ -358,6 +370,8 @@ struct hf_channel *hf_channel_free(struct hf_channel *ch)
 	ch->loss = hf_loss_free(ch->loss);
 	ch->target = hf_target_free(ch->target);
 	ch->dialer = hf_dialer_free(ch->dialer);
+	ch->trial.target = hf_target_free(ch->trial.target);
+	ch->trial.dialer = hf_dialer_free(ch->trial.dialer);
 	sd_event_source_disable_unref(ch->retry);
 	sd_event_source_disable_unref(ch->suspect);
 	sd_event_source_disable_unref(ch->tcp_check);

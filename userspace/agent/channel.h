@@ -15,12 +15,12 @@
 #include <systemd/sd-event.h>
 
 #include "base/cleanup.h"
+#include "base/disk.h"
 #include "holdfast/config.h"
 #include "holdfast/supervise.h"
 #include "session.pb-c.h"
 #include "userspace/agent/blackbox.h"
 #include "userspace/agent/channel_table.h"
-#include "base/disk.h"
 #include "userspace/agent/evidence.h"
 #include "userspace/agent/identity.h"
 #include "userspace/agent/outage.h"

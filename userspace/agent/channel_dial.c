@@ -42,12 +42,11 @@ static bool wants_reissue(const struct hf_channel *ch)
 		hf_channel_now_s(ch) >= hf_identity_cert_not_after(ch->identity));
 }
 
-static int first_message(struct hf_buf *ret, void *userdata)
+int hf_channel_first_message(struct hf_channel *ch, uint64_t epoch, struct hf_buf *ret)
 {
-	struct hf_channel *ch = HF_CAST(userdata, struct hf_channel, HF_CHANNEL_MAGIC);
 	struct hf_hello hello = {
 		.self = ch->self,
-		.epoch = ch->attempt_epoch,
+		.epoch = epoch,
 		.attempt_started_boot_ns = hf_now_boottime_ns(),
 		.last_close = hf_loss_last_cause(ch->loss),
 		.streams = ch->cb.streams,
@@ -65,6 +64,13 @@ static int first_message(struct hf_buf *ret, void *userdata)
 		r = hf_session_first_message(&hello, ret);
 	hf_buf_done(&csr);
 	return r;
+}
+
+static int first_message(struct hf_buf *ret, void *userdata)
+{
+	struct hf_channel *ch = HF_CAST(userdata, struct hf_channel, HF_CHANNEL_MAGIC);
+
+	return hf_channel_first_message(ch, ch->attempt_epoch, ret);
 }
 
 static void on_socket_made(uint64_t cookie, void *userdata)
@@ -120,6 +126,8 @@ static void attempt_failed(struct hf_channel *ch, const struct hf_failure *f)
 	case HF_REMEDY_HOLD:
 		ch->wait_ms = f->retry_after_ms;
 		ch->spread_ms = f->spread_ms;
+		if (f->cause == HF_CAUSE_PORTAL_OVERLOAD)
+			hf_target_next(ch->target); /* another one may have room by then */
 		hf_channel_handle(ch, HF_EV_HOLD, why);
 		return;
 	case HF_REMEDY_REVOKED:
@@ -162,15 +170,43 @@ static void on_certificate_stored(int r, void *userdata)
 	hf_channel_handle(ch, HF_EV_ENROLLED, why);
 }
 
-/* A connection whose portal has answered becomes the session (HF_DO_ADOPT happens inside). */
-static void take_link(struct hf_channel *ch, struct hf_attempt_result *res)
+bool hf_channel_answer_fits(const struct hf_channel *ch, const struct hf_attempt_result *res,
+			    uint64_t epoch, struct hf_failure *f)
+{
+	const Session__Welcome *w = res->welcome;
+
+	if (!w)
+		return true;
+	if (w->environment[0] && !hf_streq(w->environment, ch->self->environment)) {
+		hf_failure_set(f, HF_CAUSE_ENVIRONMENT_MISMATCH, HF_PHASE_HELLO,
+			       "this host is of environment '%s', the portal of '%.32s'",
+			       ch->self->environment, w->environment);
+		f->retry_after_ms = ENVIRONMENT_RETRY_MS;
+		return false;
+	}
+	if (w->epoch != epoch) {
+		hf_failure_set(f, HF_CAUSE_PROTOCOL_ERROR, HF_PHASE_HELLO,
+			       "the portal welcomed epoch %llu, we are %llu",
+			       (unsigned long long)w->epoch, (unsigned long long)epoch);
+		return false;
+	}
+	if (hf_streq(w->authorization, "revoked")) {
+		hf_failure_set(f, HF_CAUSE_REVOKED, HF_PHASE_HELLO,
+			       "the portal revoked this endpoint");
+		return false;
+	}
+	return true;
+}
+
+void hf_channel_take_link(struct hf_channel *ch, struct hf_attempt_result *res)
 {
 	const struct hf_session_options o = {
 		.event = ch->event,
 		.self = ch->self,
 		.epoch = ch->attempt_epoch,
 		.welcome = res->welcome,
-		.heartbeat_s = (uint32_t)ch->config->channel.heartbeat_s,
+		.heartbeat_s = ch->offered_heartbeat_s ? ch->offered_heartbeat_s
+						       : (uint32_t)ch->config->channel.heartbeat_s,
 		.heartbeat_timeout_s = (uint32_t)ch->config->channel.heartbeat_timeout_s,
 		.hello_sent_boot_ns = res->hello_sent_boot_ns,
 		.answered_boot_ns = res->answered_boot_ns,
@@ -182,22 +218,7 @@ static void take_link(struct hf_channel *ch, struct hf_attempt_result *res)
 	char why[160];
 	int r;
 
-	if (res->welcome && !hf_streq(res->welcome->environment, ch->self->environment) &&
-	    res->welcome->environment[0]) {
-		hf_failure_set(&f, HF_CAUSE_ENVIRONMENT_MISMATCH, HF_PHASE_HELLO,
-			       "this host is of environment '%s', the portal of '%.32s'",
-			       ch->self->environment, res->welcome->environment);
-		f.retry_after_ms = ENVIRONMENT_RETRY_MS;
-		r = -EPROTO;
-	} else if (res->welcome && res->welcome->epoch != ch->attempt_epoch) {
-		hf_failure_set(&f, HF_CAUSE_PROTOCOL_ERROR, HF_PHASE_HELLO,
-			       "the portal welcomed epoch %llu, we are %llu",
-			       (unsigned long long)res->welcome->epoch,
-			       (unsigned long long)ch->attempt_epoch);
-		r = -EPROTO;
-	} else if (res->welcome && hf_streq(res->welcome->authorization, "revoked")) {
-		hf_failure_set(&f, HF_CAUSE_REVOKED, HF_PHASE_HELLO,
-			       "the portal revoked this endpoint");
+	if (!hf_channel_answer_fits(ch, res, ch->attempt_epoch, &f)) {
 		r = -EPROTO;
 	} else {
 		r = res->welcome && !welcome
@@ -279,7 +300,7 @@ static void on_attempt_done(struct hf_attempt_result *res, void *userdata)
 			ch->cb.watch(hf_link_cookie(res->link), false, ch->userdata);
 		}
 	} else {
-		take_link(ch, res);
+		hf_channel_take_link(ch, res);
 	}
 }
 
@@ -296,35 +317,44 @@ static int64_t proven_time_s(const struct hf_channel *ch)
 	return (int64_t)(at / HF_NS_PER_S);
 }
 
-void hf_channel_dial(struct hf_channel *ch)
+void hf_channel_attempt_options(struct hf_channel *ch, struct hf_attempt_options *o)
 {
 	const struct hf_config *c = ch->config;
-	struct hf_attempt_options o = {
+
+	*o = (struct hf_attempt_options){
 		.event = ch->event,
-		.dialer = ch->dialer,
 		.max_segment = ch->max_segment,
 		.deadline_ms = (uint32_t)c->channel.connect_timeout_s * 1000,
 		.user_timeout_ms = (uint32_t)c->channel.user_timeout_s * 1000,
 		.keepalive_idle_s = (uint32_t)c->channel.keepalive_s,
 		.clock_bad = hf_clock_is_bad(ch->box.server_unix_ns, ch->box.server_at_boot_ns,
 					     hf_now_realtime_ns(), hf_now_boottime_ns()),
-		.first_message = first_message,
 		.socket_made = on_socket_made,
 		.socket_gone = on_socket_gone,
-		.done = on_attempt_done,
 		.userdata = ch,
 	};
+	hf_target_set_time(ch->target, o->clock_bad ? proven_time_s(ch) : 0);
+}
+
+void hf_channel_dial(struct hf_channel *ch)
+{
+	const struct hf_config *c = ch->config;
+	struct hf_attempt_options o;
 	struct hf_failure f;
 	struct hf_err err = {};
 	int r;
 
 	hf_channel_drop_attempt(ch);
 	hf_channel_disarm_retry(ch);
-	hf_target_set_time(ch->target, o.clock_bad ? proven_time_s(ch) : 0);
+	hf_channel_attempt_options(ch, &o);
+	o.dialer = ch->dialer;
+	o.first_message = first_message;
+	o.done = on_attempt_done;
 	r = hf_target_prepare(ch->target, c, ch->machine.enrolled, !ch->session, &o.tls, &err);
 	if (r >= 0) {
 		o.url = hf_target_url(ch->target);
 		o.proxy = hf_target_proxy(ch->target);
+		o.headers = hf_target_headers(ch->target);
 		o.token = ch->machine.enrolled ? NULL : hf_identity_token(ch->identity);
 		o.wants_certificate = wants_reissue(ch);
 		ch->attempt_epoch = hf_target_next_epoch(ch->target);

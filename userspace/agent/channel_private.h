@@ -43,6 +43,13 @@ struct hf_channel {
 
 	struct hf_attempt *attempt;
 	uint64_t attempt_epoch;
+	struct {
+		struct hf_target *target; /* NULL: nothing is being tried */
+		struct hf_dialer *dialer;
+		struct hf_attempt *attempt;
+		uint64_t epoch;
+	} trial;                      /* of offered connection settings, beside everything else */
+	uint32_t offered_heartbeat_s; /* by a plain OpAMP server; 0: none */
 	Bus__Attempt *race; /* a racing attempt that failed: for the record, should it be opened */
 	struct hf_failure failure;
 	bool cert_refused;         /* the portal says that our certificate has expired */
@@ -87,6 +94,19 @@ void hf_channel_drop_attempt(struct hf_channel *ch);
 void hf_channel_drop_race(struct hf_channel *ch);
 /* The first outcome of an enrolment that somebody waits for. */
 void hf_channel_tell_enroll(struct hf_channel *ch, int r, const char *text);
+
+/* The answer of an attempt is one we can work with; else f says why not. */
+bool hf_channel_answer_fits(const struct hf_channel *ch, const struct hf_attempt_result *res,
+			    uint64_t epoch, struct hf_failure *f);
+/* What the attempt reached becomes the session (HF_DO_ADOPT happens inside). */
+void hf_channel_take_link(struct hf_channel *ch, struct hf_attempt_result *res);
+int hf_channel_first_message(struct hf_channel *ch, uint64_t epoch, struct hf_buf *ret);
+/* Everything of an attempt that is alike for the portal and for a trial. */
+void hf_channel_attempt_options(struct hf_channel *ch, struct hf_attempt_options *o);
+
+/* channel_settings.c: connection settings that a server offers. */
+void hf_channel_offered(struct hf_channel *ch, const Opamp__ConnectionSettingsOffers *offer);
+void hf_channel_drop_trial(struct hf_channel *ch);
 
 /* channel_session.c */
 extern const struct hf_session_callbacks hf_channel_session_callbacks;

@@ -173,6 +173,12 @@ static void on_session_lost(const struct hf_session_loss *loss, void *userdata)
 		hf_strlcpy(ev->tls_text, e->tls_text, sizeof(ev->tls_text));
 		ev->close_code = e->close_code;
 		hf_strlcpy(ev->close_reason, e->close_reason, sizeof(ev->close_reason));
+		/* By our own trial of offered settings at the same portal: it is the session to be. */
+		if (e->close_code == HF_WS_CLOSE_SUPERSEDED && ch->trial.attempt) {
+			hf_channel_handle(ch, HF_EV_MOVED,
+					  "the settings offered by the portal work");
+			return;
+		}
 		/* Superseded by our own racing connection, whose welcome is on its way. */
 		if (e->close_code == HF_WS_CLOSE_SUPERSEDED && ch->machine.racing) {
 			ev->close_code = 0;
@@ -292,6 +298,7 @@ static void on_offer(const Opamp__ConnectionSettingsOffers *offer, void *userdat
 	struct hf_channel *ch = HF_CAST(userdata, struct hf_channel, HF_CHANNEL_MAGIC);
 	struct hf_err err = {};
 
+	hf_channel_offered(ch, offer);
 	if (!offer->opamp || !offer->opamp->certificate || offer->opamp->certificate->cert.len == 0)
 		return;
 	if (hf_identity_store(ch->identity, offer->opamp->certificate, on_certificate_renewed, ch,

@@ -46,6 +46,7 @@ static const struct cell table[_HF_CH_STATE_MAX][_HF_EV_MAX] = {
 		[HF_EV_LOST]	     = GO(LOSE, BACKOFF),
 		[HF_EV_SUSPICION]    = GO(PROVE, SUSPECT),
 		[HF_EV_AUTH_CHANGED] = GO(UPDATE, NEXT_UP),
+		[HF_EV_MOVED]	     = GO(MOVE, CONNECTING),
 	},
 	[HF_CH_CONNECTING] = {
 		ENGAGED,
@@ -54,6 +55,7 @@ static const struct cell table[_HF_CH_STATE_MAX][_HF_EV_MAX] = {
 		[HF_EV_UP]	     = GO(ADOPT, NEXT_UP),
 		[HF_EV_FAILED]	     = GO(WAIT, BACKOFF),
 		[HF_EV_CLOCK]	     = GO(WAIT, CLOCK_BAD),
+		[HF_EV_MOVED]	     = GO(MOVE, CONNECTING),
 	},
 	[HF_CH_ONLINE] = {
 		ENGAGED,
@@ -61,6 +63,7 @@ static const struct cell table[_HF_CH_STATE_MAX][_HF_EV_MAX] = {
 		[HF_EV_LOST]	     = GO(LOSE, BACKOFF),
 		[HF_EV_SUSPICION]    = GO(PROVE, SUSPECT),
 		[HF_EV_AUTH_CHANGED] = GO(UPDATE, NEXT_UP),
+		[HF_EV_MOVED]	     = GO(MOVE, CONNECTING),
 	},
 	[HF_CH_SUSPECT] = {
 		ENGAGED,
@@ -71,10 +74,12 @@ static const struct cell table[_HF_CH_STATE_MAX][_HF_EV_MAX] = {
 		[HF_EV_PROOF]	     = GO(CALM, NEXT_UP),
 		[HF_EV_SUSPECT_OVER] = GO(OVERTAKE, NEXT_RACE),
 		[HF_EV_AUTH_CHANGED] = GO(UPDATE, NEXT_SAME),
+		[HF_EV_MOVED]	     = GO(MOVE, CONNECTING),
 	},
 	[HF_CH_BACKOFF] = {
 		WAITING,
 		[HF_EV_KICK]	     = GO(DIAL, NEXT_DIAL),
+		[HF_EV_MOVED]	     = GO(MOVE, CONNECTING),
 	},
 	[HF_CH_HELD]	  = { WAITING },
 	[HF_CH_REVOKED]	  = { WAITING },
@@ -103,13 +108,14 @@ static const char *const events[] = {
 	[HF_EV_CLOCK]	   = "clock",	       [HF_EV_LOST] = "lost",
 	[HF_EV_SUSPICION]  = "suspicion",      [HF_EV_PROOF] = "proof",
 	[HF_EV_SUSPECT_OVER] = "suspect_over", [HF_EV_AUTH_CHANGED] = "auth_changed",
+	[HF_EV_MOVED]	   = "moved",
 	[HF_EV_STOP]	   = "stop",	       [HF_EV_RESET] = "reset",
 };
 _Static_assert(HF_ARRAY_SIZE(events) == _HF_EV_MAX, "an event has no name");
 
 static const char *const actions[] = {
 	[HF_DO_NOTHING] = "nothing",   [HF_DO_DIAL] = "dial",	  [HF_DO_REDIAL] = "redial",
-	[HF_DO_WAIT]	= "wait",      [HF_DO_LOSE] = "lose",	  [HF_DO_ADOPT] = "adopt",
+	[HF_DO_WAIT]	= "wait",      [HF_DO_LOSE] = "lose",	  [HF_DO_ADOPT] = "adopt",	  [HF_DO_MOVE] = "move",
 	[HF_DO_PROVE]	= "prove",     [HF_DO_PROBE]	= "probe",
 	[HF_DO_RERACE] = "rerace", [HF_DO_CALM] = "calm",
 	[HF_DO_OVERTAKE] = "overtake", [HF_DO_UPDATE] = "update", [HF_DO_HOLD] = "hold",

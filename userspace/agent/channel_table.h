@@ -50,6 +50,7 @@ enum hf_ch_event {
 	HF_EV_PROOF,        /* the portal's registry answered */
 	HF_EV_SUSPECT_OVER, /* no proof in time */
 	HF_EV_AUTH_CHANGED, /* pending, authorized, suspended */
+	HF_EV_MOVED,        /* the server of offered settings has taken us */
 	HF_EV_STOP,
 	HF_EV_RESET, /* forget the identity */
 	_HF_EV_MAX,
@@ -62,6 +63,7 @@ enum hf_ch_action {
 	HF_DO_WAIT,     /* arm the retry timer by the backoff */
 	HF_DO_LOSE,     /* drop the session, open an outage, arm the retry timer */
 	HF_DO_ADOPT,    /* the attempt's connection becomes the session; the old one is dropped */
+	HF_DO_MOVE,     /* an offered server took us: leave the old one without an outage */
 	HF_DO_PROVE,    /* ping with a deadline and start a racing attempt */
 	HF_DO_PROBE,    /* ping with a deadline; the racing attempt follows at DUE */
 	HF_DO_RERACE,   /* start the racing attempt again */

@@ -19,12 +19,12 @@
 #include <stdint.h>
 
 #include "base/cleanup.h"
+#include "base/disk.h"
 #include "base/err.h"
 #include "base/random.h"
 #include "base/str.h"
 #include "holdfast/session.h"
 #include "opamp.pb-c.h"
-#include "base/disk.h"
 
 #define HF_ID_KEY       "key.pem"
 #define HF_ID_CERT      "cert.pem"

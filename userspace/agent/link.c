@@ -39,7 +39,7 @@ struct hf_link {
 	sd_event_source *io, *again;
 	uint32_t events;
 	struct hf_url url;
-	char *bearer;
+	char *bearer, *headers;
 	uint64_t cookie;
 	int fd;
 	size_t answer_len; /* bytes of the upgrade's answer so far */
@@ -67,6 +67,9 @@ static void destroy(struct hf_link *l)
 	if (l->bearer)
 		hf_wipe(l->bearer, strlen(l->bearer));
 	free(l->bearer);
+	if (l->headers)
+		hf_wipe(l->headers, strlen(l->headers));
+	free(l->headers);
 	l->magic = 0;
 	free(l);
 }
@@ -182,7 +185,7 @@ static int queue_request(struct hf_link *l)
 	if (r >= 0 && l->bearer)
 		r = hf_buf_appendf(&l->request, "Authorization: Bearer %s\r\n", l->bearer);
 	if (r >= 0)
-		r = hf_buf_appendf(&l->request, "\r\n");
+		r = hf_buf_appendf(&l->request, "%s\r\n", l->headers ? l->headers : "");
 	return r;
 }
 
@@ -450,6 +453,13 @@ int hf_link_new(const struct hf_link_options *o, int fd, const struct hf_link_ca
 	if (o->bearer) {
 		l->bearer = strdup(o->bearer);
 		if (!l->bearer) {
+			r = -ENOMEM;
+			goto cleanup;
+		}
+	}
+	if (o->headers) {
+		l->headers = strdup(o->headers);
+		if (!l->headers) {
 			r = -ENOMEM;
 			goto cleanup;
 		}

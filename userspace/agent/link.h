@@ -59,6 +59,7 @@ struct hf_link_options {
 	struct hf_tls_context *tls; /* borrowed for the link's life */
 	const struct hf_url *url;   /* copied */
 	const char *bearer;         /* enrolment token; NULL none; copied and wiped */
+	const char *headers;        /* more lines of the request; NULL none; copied and wiped */
 	uint64_t cookie;
 };
 

@@ -14,8 +14,8 @@
 #include <stdint.h>
 
 #include "base/cleanup.h"
-#include "bus.pb-c.h"
 #include "base/disk.h"
+#include "bus.pb-c.h"
 
 #define HF_OUTAGES_MAX         256u
 #define HF_OUTAGE_ATTEMPTS_MAX 16u /* of one record: the first half and the last half */

@@ -37,7 +37,10 @@ struct hf_target {
 	struct hf_tls_context *tls;
 	struct hf_tls_context *retired[RETIRED_MAX]; /* live streams may still use them */
 	unsigned n_retired;
-	bool tls_stale, tls_with_cert;
+	bool tls_stale, tls_with_cert, tls_as_offered;
+	struct hf_settings settings; /* offered by a server; hash_len and all else 0: none */
+	bool trial;                  /* nothing but the settings */
+	bool as_offered;             /* the present url is the settings' */
 	struct hf_url url;
 	char url_text[HF_ID_URL_MAX];
 	char proxy[512], proxy_shown[160];
@@ -130,6 +133,7 @@ int hf_target_new(int state_dirfd, const char *state_dir, struct hf_identity *id
 		  struct hf_disk *disk, struct hf_dialer *dialer, struct hf_target **ret)
 {
 	struct hf_target *t = calloc(1, sizeof(*t));
+	int r;
 
 	if (!t)
 		return -ENOMEM;
@@ -145,6 +149,9 @@ int hf_target_new(int state_dirfd, const char *state_dir, struct hf_identity *id
 	hf_dialer_set_cache_ms(dialer, DNS_FRESH_MS);
 	load_epoch(t);
 	load_last_good(t);
+	r = hf_settings_load(state_dirfd, &t->settings);
+	if (r < 0 && r != -ENOENT)
+		hf_warn_r(r, "read the settings that the portal offered, ignoring");
 	*ret = t;
 	return 0;
 }
@@ -162,20 +169,81 @@ struct hf_target *hf_target_free(struct hf_target *t)
 	t->tls = hf_tls_context_free(t->tls);
 	free_retired(t);
 	hf_wipe(t->proxy, sizeof(t->proxy));
+	hf_settings_done(&t->settings);
 	free(t);
 	return NULL;
 }
 
-const char *hf_target_text(const struct hf_target *t, const struct hf_config *c)
+int hf_target_new_trial(const struct hf_target *base, struct hf_settings *s,
+			struct hf_dialer *dialer, struct hf_target **ret)
 {
-	return hf_identity_url(t->identity, c->portal.url);
+	struct hf_target *t = calloc(1, sizeof(*t));
+
+	if (!t)
+		return -ENOMEM;
+	t->dirfd = base->dirfd;
+	t->identity = base->identity;
+	t->disk = base->disk;
+	t->dialer = dialer;
+	t->tls_stale = t->trial = true;
+	t->verify_at_s = base->verify_at_s;
+	hf_strlcpy(t->state_dir, base->state_dir, sizeof(t->state_dir));
+	t->settings = *s;
+	*s = (struct hf_settings){};
+	if (!t->settings.url[0])
+		hf_strlcpy(t->settings.url, base->url_text, sizeof(t->settings.url));
+	*ret = t;
+	return 0;
 }
 
-/* Portal number i of the list: the first, then the further ones. NULL past the end. */
+void hf_target_adopt(struct hf_target *t, struct hf_target *trial)
+{
+	hf_settings_done(&t->settings);
+	t->settings = trial->settings;
+	trial->settings = (struct hf_settings){};
+	free_retired(t);
+	hf_tls_context_free(t->tls);
+	t->tls = TAKE_PTR(trial->tls);
+	t->tls_stale = false;
+	t->tls_with_cert = trial->tls_with_cert;
+	t->tls_as_offered = t->as_offered = true;
+	t->url = trial->url;
+	memcpy(t->url_text, trial->url_text, sizeof(t->url_text));
+	memcpy(t->proxy, trial->proxy, sizeof(t->proxy));
+	memcpy(t->proxy_shown, trial->proxy_shown, sizeof(t->proxy_shown));
+	t->index = 0;
+}
+
+const struct hf_settings *hf_target_settings(const struct hf_target *t)
+{
+	return &t->settings;
+}
+
+/* An administrator who changes config.yml later means it. */
+static bool settings_hold(const struct hf_target *t, const struct hf_config *c)
+{
+	return t->settings.url[0] && (t->trial || hf_streq(t->settings.replaces, c->portal.url));
+}
+
+const char *hf_target_text(const struct hf_target *t, const struct hf_config *c)
+{
+	return settings_hold(t, c) ? t->settings.url : hf_identity_url(t->identity, c->portal.url);
+}
+
+/*
+ * Portal number i of the list: the offered one, the first, then the further ones. NULL past the end.
+ */
 static const char *nth(const struct hf_target *t, const struct hf_config *c, unsigned i)
 {
-	const char *first = hf_target_text(t, c);
+	const char *first = hf_identity_url(t->identity, c->portal.url);
 
+	if (settings_hold(t, c)) {
+		if (i == 0)
+			return t->settings.url;
+		if (t->trial)
+			return NULL;
+		i--;
+	}
 	if (first[0]) {
 		if (i == 0)
 			return first;
@@ -214,10 +282,13 @@ static void choose_proxy(struct hf_target *t, const struct hf_config *c)
 {
 	const char *proxy =
 		c->portal.proxy[0] ? c->portal.proxy : environment("https_proxy", "HTTPS_PROXY");
+	bool offered = t->as_offered && t->settings.proxy[0];
 	struct hf_url u;
 
 	t->proxy[0] = t->proxy_shown[0] = 0;
-	if (!proxy || without_proxy(c, t->url.host))
+	if (offered)
+		proxy = t->settings.proxy;
+	else if (!proxy || without_proxy(c, t->url.host))
 		return;
 	if (hf_url_parse(proxy, &u) < 0 || !hf_strlcpy(t->proxy, proxy, sizeof(t->proxy))) {
 		hf_warn("the proxy of the environment is not a valid URL, ignoring");
@@ -257,7 +328,9 @@ static int make_tls(struct hf_target *t, const struct hf_config *c, bool with_ce
 	bool first = !t->tls;
 	int r;
 
-	if (c->portal.ca_file[0]) {
+	if (t->as_offered && t->settings.ca_pem) {
+		o.ca_pem = t->settings.ca_pem;
+	} else if (c->portal.ca_file[0]) {
 		o.ca_file = c->portal.ca_file;
 	} else if (hf_identity_has_ca(t->identity)) {
 		hf_strf(ca, sizeof(ca), "%s/%s", t->state_dir, HF_ID_PORTAL_CA);
@@ -277,7 +350,8 @@ static int make_tls(struct hf_target *t, const struct hf_config *c, bool with_ce
 	t->tls = tls;
 	t->tls_stale = false;
 	t->tls_with_cert = with_certificate;
-	if (first && with_certificate)
+	t->tls_as_offered = t->as_offered;
+	if (first && with_certificate && !t->trial)
 		restore_ticket(t);
 	return 0;
 }
@@ -300,10 +374,12 @@ int hf_target_prepare(struct hf_target *t, const struct hf_config *c, bool with_
 					  "portal URL '%.100s' is not a valid wss:// URL", text);
 		hf_strlcpy(t->url_text, text, sizeof(t->url_text));
 	}
+	t->as_offered = settings_hold(t, c) && hf_streq(text, t->settings.url);
 	choose_proxy(t, c);
 	if (idle)
 		free_retired(t);
-	if ((t->tls_stale || !t->tls || t->tls_with_cert != with_certificate) &&
+	if ((t->tls_stale || !t->tls || t->tls_with_cert != with_certificate ||
+	     t->tls_as_offered != t->as_offered) &&
 	    t->n_retired < RETIRED_MAX) {
 		r = make_tls(t, c, with_certificate, err);
 		if (r < 0)
@@ -327,6 +403,11 @@ const struct hf_url *hf_target_url(const struct hf_target *t)
 const char *hf_target_proxy(const struct hf_target *t)
 {
 	return t->proxy[0] ? t->proxy : NULL;
+}
+
+const char *hf_target_headers(const struct hf_target *t)
+{
+	return t->as_offered ? t->settings.headers : NULL;
 }
 
 const char *hf_target_proxy_shown(const struct hf_target *t)
@@ -383,6 +464,8 @@ void hf_target_save_ticket(struct hf_target *t)
 void hf_target_forget(struct hf_target *t)
 {
 	hf_target_credentials_changed(t);
+	hf_settings_done(&t->settings);
+	(void)hf_settings_remove(t->disk); /* left over it would only be a portal to try */
 	t->url = (struct hf_url){};
 	t->url_text[0] = t->last_good[0] = 0;
 	/* Both are worthless without the identity; left over they do no harm. */

@@ -4,7 +4,7 @@
  * present credentials, and what makes the next dial fast or possible (session ticket, addresses that
  * worked), kept over a restart. Also counts the connection epoch.
  *
- * Files in the state directory: epoch, ticket, last_good.
+ * Files in the state directory: epoch, ticket, last_good, settings.
  */
 #pragma once
 
@@ -12,10 +12,11 @@
 #include <stdint.h>
 
 #include "base/cleanup.h"
+#include "base/disk.h"
 #include "base/err.h"
 #include "holdfast/config.h"
-#include "base/disk.h"
 #include "userspace/agent/identity.h"
+#include "userspace/agent/settings.h"
 #include "userspace/net/dial.h"
 #include "userspace/net/tls_stream.h"
 
@@ -25,6 +26,19 @@ int hf_target_new(int state_dirfd, const char *state_dir, struct hf_identity *id
 		  struct hf_disk *disk, struct hf_dialer *dialer, struct hf_target **ret);
 struct hf_target *hf_target_free(struct hf_target *t);
 HF_DEFINE_CLEANUP(struct hf_target *, hf_target_free);
+
+/*
+ * A target that tries what was offered, beside base: it dials the offered settings and nothing else,
+ * writes nothing and counts no epochs. s is moved into it.
+ */
+int hf_target_new_trial(const struct hf_target *base, struct hf_settings *s,
+			struct hf_dialer *dialer, struct hf_target **ret);
+/*
+ * The trial went well: its settings and TLS context are t's from now on. trial is left empty. No
+ * stream of t's is alive.
+ */
+void hf_target_adopt(struct hf_target *t, struct hf_target *trial);
+const struct hf_settings *hf_target_settings(const struct hf_target *t);
 
 /* A portal is named, by enrolment or configuration. */
 bool hf_target_known(const struct hf_target *t, const struct hf_config *c);
@@ -40,7 +54,8 @@ int hf_target_prepare(struct hf_target *t, const struct hf_config *c, bool with_
 /* What time certificates are verified for, seconds since 1970; 0: the wall clock's. */
 void hf_target_set_time(struct hf_target *t, int64_t unix_s);
 const struct hf_url *hf_target_url(const struct hf_target *t);
-const char *hf_target_proxy(const struct hf_target *t); /* NULL none */
+const char *hf_target_proxy(const struct hf_target *t);   /* NULL none */
+const char *hf_target_headers(const struct hf_target *t); /* NULL none */
 /* Without user and password; "" none. */
 const char *hf_target_proxy_shown(const struct hf_target *t);
 /* The present portal failed: the next prepare takes the next one. */

@@ -24,9 +24,10 @@
 #define CAP_ACCEPTS_RESTART          0x00000400u
 #define CAP_REPORTS_HEALTH           0x00000800u
 #define CAP_REPORTS_HEARTBEAT        0x00002000u
+#define CAP_REPORTS_SETTINGS         0x00008000u
 #define CAPABILITIES                                                                  \
 	(CAP_REPORTS_STATUS | CAP_REPORTS_EFFECTIVE_CONFIG | CAP_ACCEPTS_CONNECTION | \
-	 CAP_ACCEPTS_RESTART | CAP_REPORTS_HEALTH | CAP_REPORTS_HEARTBEAT)
+	 CAP_ACCEPTS_RESTART | CAP_REPORTS_HEALTH | CAP_REPORTS_HEARTBEAT | CAP_REPORTS_SETTINGS)
 /* ServerToAgentFlags and AgentToServer.flags */
 #define SERVER_FLAG_REPORT_FULL_STATE 1u
 #define COMMAND_RESTART               0
@@ -41,7 +42,7 @@ struct hf_session {
 	void *userdata;
 	uint64_t epoch;
 	bool plain;
-	bool full_state_wanted, status_changed;
+	bool full_state_wanted, status_changed, settings_changed;
 	bool leaving;
 	bool over; /* lost was told */
 	bool queue_was_full;
@@ -71,6 +72,7 @@ struct report {
 	Opamp__AgentConfigEntry *config_entries[1];
 	Opamp__AgentConfigFile config_file;
 	char *yaml;
+	Opamp__ConnectionSettingsStatus settings;
 };
 
 static const char *const our_capabilities[] = {HF_CAP_SESSION, HF_CAP_TELEMETRY, HF_CAP_OUTAGE};
@@ -196,6 +198,18 @@ static int add_full_state(Opamp__AgentToServer *m, struct report *r, struct hf_s
 	return 0;
 }
 
+static void add_settings(Opamp__AgentToServer *m, struct report *r, const struct hf_self *self)
+{
+	if (self->settings.hash_len == 0)
+		return;
+	opamp__connection_settings_status__init(&r->settings);
+	r->settings.last_connection_settings_hash.data = (uint8_t *)self->settings.hash;
+	r->settings.last_connection_settings_hash.len = self->settings.hash_len;
+	r->settings.status = (int32_t)self->settings.status;
+	r->settings.error_message = (char *)self->settings.error; /* only read while packing */
+	m->connection_settings_status = &r->settings;
+}
+
 /* Numbers the message and appends its encoding. */
 static int encode(Opamp__AgentToServer *m, struct hf_self *self, struct hf_buf *ret)
 {
@@ -250,6 +264,7 @@ int hf_session_first_message(const struct hf_hello *h, struct hf_buf *ret)
 		m.connection_settings_request = &request;
 	}
 	r = add_full_state(&m, &report, self, !self->config_sent);
+	add_settings(&m, &report, self);
 	if (r >= 0)
 		m.custom_message = hf_opamp_custom_new(HF_CAP_SESSION, HF_MSG_HELLO, &hello.base);
 	if (r >= 0 && !m.custom_message)
@@ -332,6 +347,8 @@ static int transmit(struct hf_session *s, Opamp__AgentToServer *m)
 	if (s->full_state_wanted || s->status_changed)
 		r = add_full_state(m, &report, s->self,
 				   s->full_state_wanted || !s->self->config_sent);
+	if (s->full_state_wanted || s->settings_changed)
+		add_settings(m, &report, s->self);
 	if (r >= 0)
 		r = encode(m, s->self, &buf);
 	if (r >= 0) {
@@ -341,6 +358,7 @@ static int transmit(struct hf_session *s, Opamp__AgentToServer *m)
 			s->self->config_sent = s->self->config_sent && !report.yaml;
 		} else {
 			s->full_state_wanted = s->status_changed = false;
+			s->settings_changed = false;
 		}
 	}
 	if (r == -ENOBUFS)
@@ -366,6 +384,16 @@ int hf_session_send(struct hf_session *s, const char *capability, const char *ty
 	opamp__custom_message__free_unpacked(m.custom_message, NULL);
 	leave(s);
 	return r;
+}
+
+void hf_session_report_settings(struct hf_session *s)
+{
+	Opamp__AgentToServer m = OPAMP__AGENT_TO_SERVER__INIT;
+
+	s->settings_changed = true;
+	enter(s);
+	(void)transmit(s, &m); /* refused: it goes with the next */
+	leave(s);
 }
 
 int hf_session_send_csr(struct hf_session *s, const void *csr, size_t len)

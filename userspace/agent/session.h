@@ -21,8 +21,17 @@
 #include "userspace/agent/heartbeat.h"
 #include "userspace/agent/host.h"
 #include "userspace/agent/link.h"
+#include "userspace/agent/settings.h"
 
 struct hf_session;
+
+/* What became of the connection settings that a server offered. */
+struct hf_settings_report {
+	uint8_t hash[HF_SETTINGS_HASH_MAX];
+	size_t hash_len; /* 0: none were offered */
+	enum hf_settings_status status;
+	char error[160];
+};
 
 /* What the agent says about itself; borrowed, read whenever a message is built. */
 struct hf_self {
@@ -34,7 +43,8 @@ struct hf_self {
 	const char *kernel_assist; /* changes when the watchdog reconnects */
 	uint64_t started_unix_ns;
 	uint64_t lost_events;
-	const char *last_error;                    /* "" healthy */
+	const char *last_error; /* "" healthy */
+	struct hf_settings_report settings;
 	uint64_t sequence_num;                     /* of the last AgentToServer of this process */
 	char *(*effective_config)(void *userdata); /* malloc'ed YAML without secrets; NULL none */
 	bool config_sent; /* since it changed: the largest part is not repeated with each dial */
@@ -105,6 +115,8 @@ void hf_session_status_changed(struct hf_session *s);
 /* -ENOBUFS: later (`writable`), -EPIPE: no longer. */
 int hf_session_send(struct hf_session *s, const char *capability, const char *type,
 		    ProtobufCMessage *body);
+/* Tells what became of offered settings (hf_self.settings). */
+void hf_session_report_settings(struct hf_session *s);
 /* Asks for a certificate (renewal). */
 int hf_session_send_csr(struct hf_session *s, const void *csr, size_t len);
 /* Goodbye with the reason, AgentDisconnect, close frame; `lost` follows when the peer has closed. */

@@ -430,18 +430,15 @@ void hf_tls_context_set_time(struct hf_tls_context *c, int64_t unix_s)
 	c->verify_at = (time_t)unix_s;
 }
 
-/* The certificates of a PEM file go into the store, their names to names (may be NULL). */
-static int load_anchors(struct hf_tls_context *c, const char *path, STACK_OF(X509_NAME) * names,
-			struct hf_err *err)
+/* The certificates of a PEM text go into the store, their names to names (may be NULL). */
+static int take_anchors(struct hf_tls_context *c, const char *path, const char *pem, size_t len,
+			STACK_OF(X509_NAME) * names, struct hf_err *err)
 {
-	_cleanup_free_ char *pem = NULL;
-	size_t len, n = 0;
+	size_t n = 0;
 	BIO *bio;
 	X509 *cert;
-	int r = hf_read_file(AT_FDCWD, path, PEM_FILE_MAX, &pem, &len);
+	int r = 0;
 
-	if (r < 0)
-		return hf_err_set(err, r, "CA file '%s': %s", path, strerror(-r));
 	SHA256((const unsigned char *)pem, len, c->identity);
 	bio = BIO_new_mem_buf(pem, (int)len);
 	if (!bio)
@@ -465,6 +462,18 @@ static int load_anchors(struct hf_tls_context *c, const char *path, STACK_OF(X50
 	if (n == 0)
 		return hf_err_set(err, -EINVAL, "CA file '%s': no certificate in it", path);
 	return 0;
+}
+
+static int load_anchors(struct hf_tls_context *c, const char *path, STACK_OF(X509_NAME) * names,
+			struct hf_err *err)
+{
+	_cleanup_free_ char *pem = NULL;
+	size_t len;
+	int r = hf_read_file(AT_FDCWD, path, PEM_FILE_MAX, &pem, &len);
+
+	if (r < 0)
+		return hf_err_set(err, r, "CA file '%s': %s", path, strerror(-r));
+	return take_anchors(c, path, pem, len, names, err);
 }
 
 static int load_own(struct hf_tls_context *c, const char *cert_file, const char *key_file,
@@ -570,8 +579,9 @@ int hf_tls_client_context_new(const struct hf_tls_client_options *o, struct hf_t
 
 	if (r < 0)
 		return r;
-	if (o->ca_file) {
-		r = load_anchors(c, o->ca_file, NULL, err);
+	if (o->ca_pem || o->ca_file) {
+		r = o->ca_pem ? take_anchors(c, "offered", o->ca_pem, strlen(o->ca_pem), NULL, err)
+			      : load_anchors(c, o->ca_file, NULL, err);
 		if (r < 0)
 			return r;
 		/* Whoever writes the file may name an intermediate as the anchor. */

@@ -44,6 +44,7 @@ const char *hf_tls_failure_name(enum hf_tls_failure f);
 
 struct hf_tls_client_options {
 	const char *ca_file; /* PEM; NULL: the system's store */
+	const char *ca_pem;  /* the same in memory; comes before ca_file; NULL none */
 	const char *const
 		*pins; /* "sha256/<base64 of SubjectPublicKeyInfo hash>" of any chain member but
 				    the leaf; NULL: none */

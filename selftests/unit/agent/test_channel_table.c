@@ -11,34 +11,35 @@
  */
 static const char *const want[_HF_CH_STATE_MAX][_HF_EV_MAX] = {
 	/* configured due kick enrolled up failed hold revoked clock lost suspicion proof
-	   suspect_over auth_changed stop reset */
+	   suspect_over auth_changed moved stop reset */
 	[HF_CH_UNENROLLED] = {"dial>D", ".", ".", ".", ".", ".", ".", ".", ".", ".", ".", ".", ".",
-			      ".", "stop>stopped", "wipe>unenrolled"},
+			      ".", ".", "stop>stopped", "wipe>unenrolled"},
 	[HF_CH_ENROLLING] = {"redial>D", ".", "redial>D", "redial>connecting", "adopt>U",
 			     "wait>backoff", "hold>held", "halt>revoked", "wait>clock_bad", ".",
-			     ".", ".", ".", ".", "stop>stopped", "wipe>unenrolled"},
+			     ".", ".", ".", ".", ".", "stop>stopped", "wipe>unenrolled"},
 	[HF_CH_PENDING] = {"redial>D", ".", "probe>suspect", ".", ".", ".", "hold>held",
 			   "halt>revoked", ".", "lose>backoff", "prove>suspect", ".", ".",
-			   "update>U", "stop>stopped", "wipe>unenrolled"},
+			   "update>U", "move>connecting", "stop>stopped", "wipe>unenrolled"},
 	[HF_CH_CONNECTING] = {"redial>D", ".", "redial>D", "redial>connecting", "adopt>U",
 			      "wait>backoff", "hold>held", "halt>revoked", "wait>clock_bad", ".",
-			      ".", ".", ".", ".", "stop>stopped", "wipe>unenrolled"},
+			      ".", ".", ".", ".", "move>connecting", "stop>stopped",
+			      "wipe>unenrolled"},
 	[HF_CH_ONLINE] = {"redial>D", ".", "probe>suspect", ".", ".", ".", "hold>held",
 			  "halt>revoked", ".", "lose>backoff", "prove>suspect", ".", ".",
-			  "update>U", "stop>stopped", "wipe>unenrolled"},
+			  "update>U", "move>connecting", "stop>stopped", "wipe>unenrolled"},
 	[HF_CH_SUSPECT] = {"redial>D", "rerace>=", "rerace>=", ".", "adopt>U", ".", "hold>held",
 			   "halt>revoked", ".", "overtake>R", ".", "calm>U", "overtake>R",
-			   "update>=", "stop>stopped", "wipe>unenrolled"},
+			   "update>=", "move>connecting", "stop>stopped", "wipe>unenrolled"},
 	[HF_CH_BACKOFF] = {"dial>D", "dial>D", "dial>D", ".", ".", ".", ".", ".", ".", ".", ".",
-			   ".", ".", ".", "stop>stopped", "wipe>unenrolled"},
+			   ".", ".", ".", "move>connecting", "stop>stopped", "wipe>unenrolled"},
 	[HF_CH_HELD] = {"dial>D", "dial>D", ".", ".", ".", ".", ".", ".", ".", ".", ".", ".", ".",
-			".", "stop>stopped", "wipe>unenrolled"},
+			".", ".", "stop>stopped", "wipe>unenrolled"},
 	[HF_CH_REVOKED] = {"dial>D", "dial>D", ".", ".", ".", ".", ".", ".", ".", ".", ".", ".",
-			   ".", ".", "stop>stopped", "wipe>unenrolled"},
+			   ".", ".", ".", "stop>stopped", "wipe>unenrolled"},
 	[HF_CH_CLOCK_BAD] = {"dial>D", "dial>D", "dial>D", ".", ".", ".", ".", ".", ".", ".", ".",
-			     ".", ".", ".", "stop>stopped", "wipe>unenrolled"},
+			     ".", ".", ".", ".", "stop>stopped", "wipe>unenrolled"},
 	[HF_CH_STOPPED] = {".", ".", ".", ".", ".", ".", ".", ".", ".", ".", ".", ".", ".", ".",
-			   ".", "."},
+			   ".", ".", "."},
 };
 
 static const char *resolve(const char *next, const struct hf_machine *m)
