@@ -26,6 +26,7 @@
 #include "userspace/proto/bus_access.h"
 #include "userspace/proto/frame.h"
 #include "userspace/proto/nng_guard.h"
+#include "watchdog/action.h"
 #include "watchdog/component.h"
 #include "watchdog/kernel_load.h"
 
@@ -206,9 +207,11 @@ static void answer_component(struct hf_bus *b, const Bus__ComponentRequest *q, s
 	case BUS__COMPONENT_REQUEST__VERB__SHOW:
 		break;
 	case BUS__COMPONENT_REQUEST__VERB__START:
+		hf_actions_person(b->w->actions, c);
 		hf_component_request(c, HF_INPUT_START, "start requested");
 		break;
 	case BUS__COMPONENT_REQUEST__VERB__STOP:
+		hf_actions_person(b->w->actions, c);
 		hf_component_request(c, HF_INPUT_STOP, "stop requested");
 		break;
 	case BUS__COMPONENT_REQUEST__VERB__RESTART:
@@ -234,6 +237,7 @@ static void handle(struct hf_bus *b, const Bus__Request *q, nng_pipe pipe, uint6
 		   struct answer *a)
 {
 	enum right right = right_of(b, pipe, uid);
+	int r;
 
 	if (right == RIGHT_NONE || (right == RIGHT_READ && !only_reads(q))) {
 		if (right == RIGHT_NONE)
@@ -265,6 +269,11 @@ static void handle(struct hf_bus *b, const Bus__Request *q, nng_pipe pipe, uint6
 			return;
 		}
 		refuse(a, EOPNOTSUPP, "ask the agent for the configuration");
+		return;
+	case BUS__REQUEST__WHAT_TRUST:
+		r = hf_actions_forget_trust(b->w->actions);
+		if (r < 0)
+			refuse(a, -r, "forget the portal's action key: %s", strerror(-r));
 		return;
 	default:
 		refuse(a, EOPNOTSUPP, "this is not a request for the watchdog");

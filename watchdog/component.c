@@ -27,6 +27,7 @@
 #include "base/random.h"
 #include "base/str.h"
 #include "watchdog/account.h"
+#include "watchdog/action.h"
 #include "watchdog/cgroup.h"
 #include "watchdog/kernel_load.h"
 #include "watchdog/permit.h"
@@ -391,6 +392,7 @@ void hf_component_input(struct hf_component *c, enum hf_input in, const struct h
 	}
 	if (before == after)
 		return;
+	hf_actions_component_changed(c->w->actions, c);
 	if (after == HF_STATE_BACKOFF || after == HF_STATE_HELD)
 		hf_notice("component '%s' %s → %s, next start in %llu ms: %s", c->spec->name,
 			  hf_state_name(before), hf_state_name(after),

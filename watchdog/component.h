@@ -59,6 +59,7 @@ struct hf_component_view {
 	const char *name;
 	const char *version;
 	uint32_t pid; /* 0: none */
+	uint64_t start_ns; /* with pid, its identity */
 	uint32_t uid;
 	enum hf_state state;
 	uint64_t restarts;
@@ -73,5 +74,7 @@ struct hf_component_view {
 
 /* Pointers are borrowed from c until the next turn of the loop. */
 void hf_component_view(const struct hf_component *c, struct hf_component_view *ret);
+/* Its connection to supervise.sock, NULL: none. Borrowed until the next turn of the loop. */
+struct hf_peer *hf_component_peer(const struct hf_component *c);
 const char *hf_component_name(const struct hf_component *c);
 bool hf_component_stopped(const struct hf_component *c);

@@ -180,6 +180,7 @@ void hf_component_view(const struct hf_component *c, struct hf_component_view *r
 		.name = c->spec->name,
 		.version = c->version,
 		.pid = c->pid,
+		.start_ns = c->start_ns,
 		.uid = c->uid,
 		.state = c->machine.state,
 		.restarts = c->machine.starts ? c->machine.starts - 1 : 0,
@@ -195,6 +196,11 @@ void hf_component_view(const struct hf_component *c, struct hf_component_view *r
 		hf_confine_describe(&confined, ret->confinement, sizeof(ret->confinement));
 	}
 	(void)hf_strlcpy(ret->last_stderr, c->last_stderr, sizeof(ret->last_stderr));
+}
+
+struct hf_peer *hf_component_peer(const struct hf_component *c)
+{
+	return c->peer;
 }
 
 const char *hf_component_name(const struct hf_component *c)

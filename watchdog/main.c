@@ -36,6 +36,7 @@
 #include "base/str.h"
 #include "holdfast/cause.h"
 #include "watchdog/account.h"
+#include "watchdog/action.h"
 #include "watchdog/bus.h"
 #include "watchdog/cgroup.h"
 #include "watchdog/component.h"
@@ -381,6 +382,21 @@ static void exit_components(struct hf_watchdog *w)
 	}
 }
 
+/* Without a journal no action is taken, but components are watched: not fatal. */
+static int init_actions(struct hf_watchdog *w)
+{
+	int r = hf_actions_new(w, &w->actions);
+
+	if (r < 0)
+		hf_error_r(r, "open the journal of actions, going on without actions");
+	return 0;
+}
+
+static void exit_actions(struct hf_watchdog *w)
+{
+	w->actions = hf_actions_free(w->actions);
+}
+
 /* Without the bus people see nothing, but components are still watched: not fatal. */
 static int init_bus(struct hf_watchdog *w)
 {
@@ -429,6 +445,7 @@ static const struct {
 	{"kernel", init_kernel, exit_kernel},
 	{"server", init_server, exit_server},
 	{"components", init_components, exit_components},
+	{"actions", init_actions, exit_actions},
 	{"bus", init_bus, exit_bus},
 	{"workers", init_workers, exit_workers},
 };

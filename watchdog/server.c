@@ -26,6 +26,7 @@
 #include "base/log.h"
 #include "base/ratelimit.h"
 #include "base/str.h"
+#include "watchdog/action.h"
 #include "watchdog/component.h"
 #include "watchdog/permit.h"
 
@@ -195,7 +196,9 @@ static int on_packet(struct hf_peer *conn, const void *packet, size_t len)
 	case HF_SUP_ACTION_CANCEL:
 	case HF_SUP_ACTION_QUERY:
 	case HF_SUP_ACTION_FORGET:
-		deny(conn, (enum hf_sup_type)hdr->type, -ENOSYS);
+		r = hf_actions_packet(conn->server->w->actions, conn, packet);
+		if (r < 0)
+			deny(conn, (enum hf_sup_type)hdr->type, r);
 		return 0;
 	case HF_SUP_WELCOME:
 	case HF_SUP_KERNEL:

@@ -21,6 +21,7 @@ struct hf_records;
 struct hf_server;
 struct hf_bus;
 struct hf_workers;
+struct hf_actions;
 
 struct hf_watchdog {
 	sd_event *event;
@@ -38,6 +39,7 @@ struct hf_watchdog {
 	struct hf_server *server;
 	struct hf_bus *bus;
 	struct hf_workers *workers; /* NULL: none can be started */
+	struct hf_actions *actions; /* NULL: they cannot be journalled, none is taken */
 	struct hf_component *component[HF_COMPONENTS_MAX];
 	size_t components;
 };

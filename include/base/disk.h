@@ -39,6 +39,12 @@ HF_DEFINE_CLEANUP(struct hf_disk *, hf_disk_free);
 /* data is copied (and wiped after use). done may be NULL; it is called from the loop, 0 or -errno. */
 int hf_disk_write(struct hf_disk *d, const char *path, const void *data, size_t len, mode_t mode,
 		  hf_disk_done_fn done, void *userdata);
+/*
+ * The first len bytes of fd (duplicated; read from offset 0) as the file's content. What fd has less
+ * than len is -EPIPE.
+ */
+int hf_disk_copy(struct hf_disk *d, const char *path, int fd, uint64_t len, mode_t mode,
+		 hf_disk_done_fn done, void *userdata);
 /* A missing file is success. */
 int hf_disk_unlink(struct hf_disk *d, const char *path, hf_disk_done_fn done, void *userdata);
 /* Bytes handled so far (for the progress of the worker) and whether something waits. */

@@ -75,7 +75,6 @@ enum hf_action_state {
 	X(WRONG_ENDPOINT, "wrong_endpoint", "it is for another endpoint")                 \
 	X(NO_TIME, "no_time", "the time of the portal is not known")                      \
 	X(EXPIRED, "expired", "its time to start is over")                                \
-	X(REPLAYED, "replayed", "another action had this id")                             \
 	X(UNKNOWN_KIND, "unknown_kind", "this host does not know this kind of action")    \
 	X(NOT_ALLOWED, "not_allowed", "the configuration of this host does not allow it") \
 	X(BAD_PARAMS, "bad_params", "its parameters are not right")                       \

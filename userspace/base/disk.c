@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/sendfile.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -22,8 +23,9 @@
 struct job {
 	struct job *next;
 	char path[HF_DISK_PATH_MAX];
-	void *data; /* NULL: unlink */
+	void *data; /* NULL: unlink, or a copy if fd >= 0 */
 	size_t len;
+	int fd;
 	mode_t mode;
 	hf_disk_done_fn done;
 	void *userdata;
@@ -51,9 +53,43 @@ static struct job *job_free(struct job *j)
 		return NULL;
 	if (j->data)
 		hf_wipe(j->data, j->len);
+	(void)hf_close(j->fd);
 	free(j->data);
 	free(j);
 	return NULL;
+}
+
+/* Writes beside the file and renames, as hf_write_file_atomic() does with what is in memory. */
+static int copy_file(int dirfd, const struct job *j)
+{
+	char temporary[HF_DISK_PATH_MAX + 8], dir[HF_DISK_PATH_MAX];
+	_cleanup_close_ int out = -1;
+	const char *slash;
+	off_t off = 0;
+	int r = 0;
+
+	hf_strf(temporary, sizeof(temporary), "%s.new", j->path);
+	(void)unlinkat(dirfd, temporary, 0); /* of a predecessor */
+	out = openat(dirfd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+		     j->mode);
+	if (out < 0)
+		return -errno;
+	while (r == 0 && (size_t)off < j->len) {
+		ssize_t n = sendfile(out, j->fd, &off, j->len - (size_t)off);
+
+		r = n < 0 && errno != EINTR ? -errno : n == 0 ? -EPIPE : 0;
+	}
+	if (r == 0 && (fsync(out) < 0 || renameat(dirfd, temporary, dirfd, j->path) < 0))
+		r = -errno;
+	if (r < 0) {
+		(void)unlinkat(dirfd, temporary, 0);
+		return r;
+	}
+	hf_strlcpy(dir, j->path, sizeof(dir));
+	slash = strrchr(dir, '/');
+	if (slash)
+		dir[slash - dir] = 0;
+	return hf_sync_dir(dirfd, slash ? dir : ".");
 }
 
 static int perform(int dirfd, const struct job *j)
@@ -64,6 +100,8 @@ static int perform(int dirfd, const struct job *j)
 
 	if (j->data)
 		return hf_write_file_atomic(dirfd, j->path, j->data, j->len, j->mode);
+	if (j->fd >= 0)
+		return copy_file(dirfd, j);
 	if (unlinkat(dirfd, j->path, 0) < 0)
 		return errno == ENOENT ? 0 : -errno;
 	hf_strlcpy(dir, j->path, sizeof(dir));
@@ -270,6 +308,7 @@ static struct job *job_new(const char *path, hf_disk_done_fn done, void *userdat
 	if (!j)
 		return NULL;
 	hf_assert(hf_strlcpy(j->path, path, sizeof(j->path))); /* paths are constants of ours */
+	j->fd = -1;
 	j->done = done;
 	j->userdata = userdata;
 	return j;
@@ -291,6 +330,25 @@ int hf_disk_write(struct hf_disk *d, const char *path, const void *data, size_t 
 		return -ENOMEM;
 	}
 	memcpy(j->data, data, len);
+	j->len = len;
+	j->mode = mode;
+	return enqueue(d, j);
+}
+
+int hf_disk_copy(struct hf_disk *d, const char *path, int fd, uint64_t len, mode_t mode,
+		 hf_disk_done_fn done, void *userdata)
+{
+	struct job *j = job_new(path, done, userdata);
+
+	if (!j)
+		return -ENOMEM;
+	j->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	if (j->fd < 0) {
+		int r = -errno;
+
+		job_free(j);
+		return r;
+	}
 	j->len = len;
 	j->mode = mode;
 	return enqueue(d, j);
