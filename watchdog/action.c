@@ -7,7 +7,7 @@
  * I2. Trust is decided here from signed bytes: the component that brings them decides nothing.
  * I3. One disruptive action at a time, in the order of arrival; of the others one of each kind.
  * I4. What is kept for the portal is bounded: RUNS_MAX that wait, HF_ACTION_JOURNAL_MAX records,
- *     ARTIFACTS_MAX archives.
+ *     a few archives.
  */
 #include "watchdog/action.h"
 
@@ -31,53 +31,14 @@
 #define ACTIONS_MAGIC 0x4143544eu
 #define JOURNAL_DIR   "actions"
 #define TRUST_FILE    "action-keys"
-#define RUNS_MAX      64u /* the portal sends the disruptive ones one by one */
-#define ARTIFACTS_MAX 4u  /* archives that wait for the portal: 128 MiB of disk at the most */
-#define TELL_NS       (250 * HF_NS_PER_MS) /* between two progress messages of one action */
-#define HASH_SLICE    (1u << 20) /* of an archive a turn of the loop: half a millisecond */
-#define TIMER_US      1000u      /* accuracy: 0 would mean 250 ms */
-
-struct hf_actions {
-	unsigned magic;
-	struct hf_watchdog *w;
-	struct hf_disk *disk;
-	struct hf_action_journal *journal;
-	struct hf_action_trust trust;
-	struct hf_action_time time;
-	struct hf_action_run *runs;
-	unsigned n_runs;
-	struct hf_way_back *way_back;
-	struct hf_ratelimit refusal_log;
-	bool locked; /* the stored key is damaged: no other is believed until a person says so */
-};
+#define RUNS_MAX      64u   /* the portal sends the disruptive ones one by one */
+#define TIMER_US      1000u /* accuracy: 0 would mean 250 ms */
 
 static const struct hf_action_handler *const handlers[] = {
 	&hf_action_start,
 	&hf_action_stop,
 	&hf_action_restart,
 };
-
-static void schedule(struct hf_actions *a);
-
-struct hf_watchdog *hf_actions_watchdog(const struct hf_actions *a)
-{
-	return a->w;
-}
-
-struct hf_disk *hf_actions_disk(const struct hf_actions *a)
-{
-	return a->disk;
-}
-
-struct hf_way_back **hf_actions_way_back(struct hf_actions *a)
-{
-	return &a->way_back;
-}
-
-struct hf_watchdog *hf_action_watchdog(const struct hf_action_run *run)
-{
-	return run->actions->w;
-}
 
 static const struct hf_action_handler *find_handler(const char *kind)
 {
@@ -92,93 +53,7 @@ static uint64_t portal_now(const struct hf_actions *a)
 	return hf_action_time_now(&a->time, hf_now_boottime_ns());
 }
 
-/* ---- telling the agent -------------------------------------------------------------------------- */
-
-static struct hf_peer *agent_peer(const struct hf_actions *a)
-{
-	struct hf_component *c = hf_watchdog_find(a->w, "agent");
-
-	return c ? hf_component_peer(c) : NULL;
-}
-
-static void fill_text(char dst[static HF_SUP_TEXT_MAX], const char *text)
-{
-	(void)hf_strlcpy(dst, text, HF_SUP_TEXT_MAX);
-	/* A cut inside a character is not UTF-8 any more. */
-	for (size_t n = strlen(dst); n > 0 && !hf_utf8_valid(dst, n); n--)
-		dst[n - 1] = 0;
-}
-
-static void tell_plain(struct hf_peer *peer, const char *id, enum hf_action_state state,
-		       enum hf_action_refusal refusal)
-{
-	struct hf_sup_action_state m = {
-		.hdr = hf_peer_header(HF_SUP_ACTION_STATE),
-		.state = state,
-		.refusal = refusal,
-	};
-
-	(void)hf_strlcpy(m.id, id, sizeof(m.id));
-	fill_text(m.text, hf_action_refusal_text(refusal));
-	hf_peer_send(peer, &m, NULL, 0);
-}
-
-/* A file of the record, if it has the length that the record says. */
-static int open_attachment(const struct hf_actions *a, const Action__Record *r, const char *suffix,
-			   uint64_t bytes)
-{
-	_cleanup_close_ int fd = -1;
-	struct stat st;
-
-	if (!bytes)
-		return -1;
-	fd = hf_action_attachment_open(a->journal, r->action_id, suffix);
-	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || (uint64_t)st.st_size != bytes)
-		return -1;
-	return TAKE_FD(fd);
-}
-
-static void tell_record(const struct hf_actions *a, struct hf_peer *peer, const Action__Record *r,
-			const struct hf_action_run *run)
-{
-	_cleanup_close_ int result = -1, artifact = -1;
-	bool final = hf_action_state_final(r->state);
-	struct hf_sup_action_state m = {
-		.hdr = hf_peer_header(HF_SUP_ACTION_STATE),
-		.state = r->state,
-		.refusal = r->refusal,
-		.percent = run ? run->percent : 0,
-		.leaving = run && run->leaving,
-		.started_unix_ns = r->started_unix_ns,
-		.finished_unix_ns = r->finished_unix_ns,
-	};
-	int fds[2];
-	unsigned n = 0;
-
-	if (!peer)
-		return;
-	/* Until its outcome is durable it is running: nobody hears what a kill could still change. */
-	if (run && final)
-		m.state = r->started_unix_ns ? HF_ACTION_RUNNING : HF_ACTION_ACCEPTED;
-	(void)hf_strlcpy(m.id, r->action_id, sizeof(m.id));
-	fill_text(m.text, run ? run->text : r->text);
-	if (!run && final) {
-		result = open_attachment(a, r, "result", r->result_bytes);
-		artifact = open_attachment(a, r, "artifact", r->artifact_bytes);
-		if (result >= 0) {
-			m.result_bytes = r->result_bytes;
-			fds[n++] = result;
-		}
-		if (artifact >= 0) {
-			m.artifact_bytes = r->artifact_bytes;
-			if (r->artifact_sha256.len == sizeof(m.artifact_sha256))
-				memcpy(m.artifact_sha256, r->artifact_sha256.data,
-				       sizeof(m.artifact_sha256));
-			fds[n++] = artifact;
-		}
-	}
-	hf_peer_send(peer, &m, fds, n);
-}
+/* ---- runs --------------------------------------------------------------------------------------- */
 
 static struct hf_action_run *find_run(const struct hf_actions *a, const Action__Record *r)
 {
@@ -188,24 +63,6 @@ static struct hf_action_run *find_run(const struct hf_actions *a, const Action__
 		run = run->next;
 	return run;
 }
-
-void hf_action_tell(struct hf_action_run *run)
-{
-	run->told_ns = hf_now_monotonic_ns();
-	tell_record(run->actions, agent_peer(run->actions), run->rec, run);
-}
-
-void hf_action_progress(struct hf_action_run *run, uint32_t percent, const char *text)
-{
-	bool moved = percent != run->percent || !hf_streq(text, run->text);
-
-	run->percent = percent > 100 ? 100 : percent;
-	fill_text(run->text, text);
-	if (moved && hf_now_monotonic_ns() - run->told_ns >= TELL_NS)
-		hf_action_tell(run);
-}
-
-/* ---- runs --------------------------------------------------------------------------------------- */
 
 static struct hf_action_run *run_new(struct hf_actions *a, Action__Record *rec, Action__Body *body)
 {
@@ -227,7 +84,7 @@ static struct hf_action_run *run_new(struct hf_actions *a, Action__Record *rec, 
 	return run;
 }
 
-static void run_drop(struct hf_action_run *run)
+void hf_action_run_drop(struct hf_action_run *run)
 {
 	struct hf_actions *a = run->actions;
 	struct hf_action_run **p = &a->runs;
@@ -276,211 +133,6 @@ void hf_action_arm(struct hf_action_run *run, uint64_t after_ms,
 	(void)sd_event_source_set_enabled(run->timer, SD_EVENT_ONESHOT);
 }
 
-/* ---- the end of an action ------------------------------------------------------------------------ */
-
-static void drop_attachments(struct hf_action_run *run)
-{
-	hf_action_attachments_drop(run->actions->journal, run->rec);
-	run->rec->result_bytes = run->rec->artifact_bytes = 0;
-}
-
-static void finished(struct hf_action_run *run)
-{
-	struct hf_actions *a = run->actions;
-	Action__Record *rec = run->rec;
-
-	hf_notice("action '%s' (%s): %s%s%s", rec->action_id, rec->kind,
-		  hf_action_state_name(rec->state), rec->text[0] ? ": " : "", rec->text);
-	run_drop(run);
-	tell_record(a, agent_peer(a), rec, NULL);
-	schedule(a);
-}
-
-static void on_ended(int r, void *userdata);
-
-static int on_not_saved(sd_event_source *source, void *userdata)
-{
-	struct hf_action_run *run = HF_CAST(userdata, struct hf_action_run, HF_ACTION_RUN_MAGIC);
-
-	(void)source;
-	on_ended(-EIO, run);
-	return 0;
-}
-
-/* Never ends the run before it returns: its kind is still using it. */
-static void save_end(struct hf_action_run *run)
-{
-	int r = hf_action_journal_save(run->actions->journal, run->rec, on_ended, run);
-
-	if (r == 0)
-		return;
-	hf_error_r(r, "write the outcome of action '%s'", run->rec->action_id);
-	run->slice = sd_event_source_disable_unref(run->slice);
-	r = sd_event_add_defer(run->actions->w->event, &run->slice, on_not_saved, run);
-	hf_assert(
-		r >=
-		0); /* ENOMEM for a hundred bytes: a fresh watchdog is better than a lost action */
-}
-
-static void on_ended(int r, void *userdata)
-{
-	struct hf_action_run *run = HF_CAST(userdata, struct hf_action_run, HF_ACTION_RUN_MAGIC);
-
-	if (r < 0) {
-		/* It is done all the same: the agent hears it, and keeps it in its own journal. */
-		hf_error_r(r, "write the outcome of action '%s'", run->rec->action_id);
-	} else if (run->write_error < 0) {
-		char text[HF_SUP_TEXT_MAX];
-
-		hf_strf(text, sizeof(text), "its result cannot be stored: %s",
-			strerror(-run->write_error));
-		run->write_error = 0;
-		drop_attachments(run);
-		run->rec->state = HF_ACTION_FAILED;
-		hf_action_record_text(&run->rec->text, text);
-		save_end(run);
-		return;
-	}
-	finished(run);
-}
-
-static void on_attached(int r, void *userdata)
-{
-	struct hf_action_run *run = HF_CAST(userdata, struct hf_action_run, HF_ACTION_RUN_MAGIC);
-
-	if (r < 0)
-		run->write_error = r;
-}
-
-/* The oldest archives go when there are too many: the portal was away for long. */
-static void limit_artifacts(struct hf_actions *a)
-{
-	unsigned n = 0;
-
-	for (size_t i = hf_action_journal_count(a->journal); i > 0; i--) {
-		Action__Record *r = hf_action_journal_at(a->journal, i - 1);
-
-		if (!r->artifact_bytes || ++n < ARTIFACTS_MAX)
-			continue;
-		hf_action_attachments_drop(a->journal, r);
-		r->artifact_bytes = r->result_bytes = 0;
-		hf_action_record_text(&r->text,
-				      "its archive was dropped: later ones needed the room");
-		(void)hf_action_journal_save(a->journal, r, NULL, NULL); /* opening checks again */
-	}
-}
-
-/* Everything is known: attachments first, then the record that tells of them, in one order. */
-static void write_end(struct hf_action_run *run)
-{
-	struct hf_actions *a = run->actions;
-	char path[HF_DISK_PATH_MAX];
-	int r;
-
-	if (run->rec->artifact_bytes) {
-		limit_artifacts(a);
-		hf_action_attachment_path(a->journal, run->rec->action_id, "artifact", path);
-		r = hf_disk_copy(a->disk, path, run->artifact, run->rec->artifact_bytes, 0600,
-				 on_attached, run);
-		if (r < 0)
-			run->write_error = r;
-	}
-	if (run->rec->result_bytes) {
-		hf_action_attachment_path(a->journal, run->rec->action_id, "result", path);
-		r = hf_disk_write(a->disk, path, run->json, run->json_len, 0600, on_attached, run);
-		if (r < 0)
-			run->write_error = r;
-	}
-	save_end(run);
-}
-
-/* One slice of the archive's digest a turn, so that no restart waits for it. */
-static int on_slice(sd_event_source *source, void *userdata)
-{
-	struct hf_action_run *run = HF_CAST(userdata, struct hf_action_run, HF_ACTION_RUN_MAGIC);
-	_cleanup_free_ uint8_t *buf = malloc(HASH_SLICE);
-	uint8_t digest[HF_SHA256_SIZE];
-	ssize_t n;
-
-	(void)source;
-	n = buf ? pread(run->artifact, buf, HASH_SLICE, (off_t)run->hashed) : -1;
-	if (n > 0 && hf_digest_add(run->digest, buf, (size_t)n) == 0) {
-		run->hashed += (uint64_t)n;
-		if (run->hashed < run->rec->artifact_bytes)
-			return 0;
-	}
-	if (run->hashed == run->rec->artifact_bytes && hf_digest_end(run->digest, digest) == 0)
-		hf_action_record_bytes(&run->rec->artifact_sha256, digest, sizeof(digest));
-	else
-		run->write_error = -EIO;
-	run->slice = sd_event_source_disable_unref(run->slice);
-	write_end(run);
-	return 0;
-}
-
-static void measure_artifact(struct hf_action_run *run, int fd)
-{
-	struct stat st;
-	int r = 0;
-
-	run->artifact = fd;
-	if (fstat(fd, &st) < 0)
-		r = -errno;
-	else if (st.st_size == 0 || st.st_size > (off_t)HF_ACTION_ARTIFACT_MAX)
-		r = -EFBIG;
-	else
-		r = hf_digest_new(HF_DIGEST_SHA256, &run->digest);
-	if (r == 0)
-		r = sd_event_add_defer(run->actions->w->event, &run->slice, on_slice, run);
-	if (r >= 0)
-		r = sd_event_source_set_enabled(run->slice, SD_EVENT_ON);
-	if (r < 0) {
-		run->write_error = r;
-		run->slice = sd_event_source_disable_unref(run->slice);
-		return;
-	}
-	run->rec->artifact_bytes = (uint64_t)st.st_size;
-}
-
-void hf_action_end(struct hf_action_run *run, const struct hf_action_outcome *o)
-{
-	Action__Record *rec = run->rec;
-
-	hf_assert(hf_action_state_final(o->state) && run->step != HF_RUN_ENDING);
-	run->step = HF_RUN_ENDING;
-	hf_action_arm(run, 0, NULL);
-	rec->state = o->state;
-	rec->refusal = o->refusal;
-	rec->finished_unix_ns = hf_now_realtime_ns();
-	hf_action_record_text(&rec->text, o->text ? o->text : "");
-	hf_action_record_bytes(&rec->envelope, NULL, 0);
-	if (o->json_len > HF_ACTION_RESULT_MAX) {
-		run->write_error = -EFBIG;
-	} else if (o->json_len) {
-		run->json = malloc(o->json_len);
-		if (run->json) {
-			memcpy(run->json, o->json, o->json_len);
-			run->json_len = o->json_len;
-			rec->result_bytes = o->json_len;
-		} else {
-			run->write_error = -ENOMEM;
-		}
-	}
-	if (o->artifact >= 0)
-		measure_artifact(run, o->artifact);
-	if (!run->slice)
-		write_end(run);
-}
-
-static void end_plain(struct hf_action_run *run, enum hf_action_state state,
-		      enum hf_action_refusal refusal)
-{
-	hf_action_end(run, &(struct hf_action_outcome){.state = state,
-						       .refusal = refusal,
-						       .text = hf_action_refusal_text(refusal),
-						       .artifact = -1});
-}
-
 /* ---- the beginning ------------------------------------------------------------------------------- */
 
 static bool class_is_free(const struct hf_actions *a, const struct hf_action_run *run)
@@ -504,13 +156,13 @@ static void on_begun(int r, void *userdata)
 	if (r < 0) {
 		hf_error_r(r, "write that action '%s' begins, refusing it", run->rec->action_id);
 		run->rec->started_unix_ns = 0;
-		end_plain(run, HF_ACTION_REJECTED, HF_ACTION_REFUSED_JOURNAL);
+		hf_action_end_plain(run, HF_ACTION_REJECTED, HF_ACTION_REFUSED_JOURNAL);
 		return;
 	}
 	run->durable = true;
 	if (run->cancel) {
 		run->rec->started_unix_ns = 0;
-		end_plain(run, HF_ACTION_CANCELLED, HF_ACTION_REFUSED_NONE);
+		hf_action_end_plain(run, HF_ACTION_CANCELLED, HF_ACTION_REFUSED_NONE);
 		return;
 	}
 	hf_notice("action '%s' (%s) begins", run->rec->action_id, run->rec->kind);
@@ -525,7 +177,7 @@ static void begin(struct hf_action_run *run)
 	int r;
 
 	if (!now || now >= run->rec->expires_unix_ns) {
-		end_plain(run, HF_ACTION_EXPIRED, HF_ACTION_REFUSED_EXPIRED);
+		hf_action_end_plain(run, HF_ACTION_EXPIRED, HF_ACTION_REFUSED_EXPIRED);
 		return;
 	}
 	run->step = HF_RUN_WRITING;
@@ -538,14 +190,14 @@ static void begin(struct hf_action_run *run)
 		on_begun(r, run);
 }
 
-static void schedule(struct hf_actions *a)
+void hf_actions_schedule(struct hf_actions *a)
 {
 	for (struct hf_action_run *run = a->runs; run; run = run->next) {
 		if (run->step != HF_RUN_WAITING || !run->durable || !class_is_free(a, run))
 			continue;
 		begin(run);
 		/* It may have ended at once and changed the list: from the start. */
-		schedule(a);
+		hf_actions_schedule(a);
 		return;
 	}
 }
@@ -556,16 +208,16 @@ static void on_accepted(int r, void *userdata)
 
 	if (r < 0) {
 		hf_error_r(r, "write down action '%s', refusing it", run->rec->action_id);
-		end_plain(run, HF_ACTION_REJECTED, HF_ACTION_REFUSED_JOURNAL);
+		hf_action_end_plain(run, HF_ACTION_REJECTED, HF_ACTION_REFUSED_JOURNAL);
 		return;
 	}
 	run->durable = true;
 	if (run->cancel) {
-		end_plain(run, HF_ACTION_CANCELLED, HF_ACTION_REFUSED_NONE);
+		hf_action_end_plain(run, HF_ACTION_CANCELLED, HF_ACTION_REFUSED_NONE);
 		return;
 	}
 	hf_action_tell(run);
-	schedule(run->actions);
+	hf_actions_schedule(run->actions);
 }
 
 /* Consumes b. */
@@ -605,7 +257,7 @@ static void want_time(struct hf_actions *a, struct hf_peer *peer, int error, con
 	}
 	if (a->trust.pinned)
 		memcpy(m.key_id, a->trust.key.id, sizeof(m.key_id));
-	fill_text(m.text, text);
+	hf_action_text(m.text, text);
 	hf_peer_send(peer, &m, NULL, 0);
 }
 
@@ -678,8 +330,9 @@ static void refuse(struct hf_actions *a, struct hf_peer *peer, const Action__Bod
 	if (hf_ratelimit_take(&a->refusal_log, hf_now_monotonic_ns()))
 		hf_warn("action '%s' is refused: %s: %s", id[0] ? id : "?",
 			hf_action_refusal_name(why), hf_action_refusal_text(why));
-	tell_plain(peer, id,
-		   why == HF_ACTION_REFUSED_EXPIRED ? HF_ACTION_EXPIRED : HF_ACTION_REJECTED, why);
+	hf_action_tell_plain(
+		peer, id, why == HF_ACTION_REFUSED_EXPIRED ? HF_ACTION_EXPIRED : HF_ACTION_REJECTED,
+		why);
 }
 
 /* An id we know: it is told, and begun only if it never was. */
@@ -695,15 +348,15 @@ static void again(struct hf_actions *a, struct hf_peer *peer, Action__Record *re
 	if (!run && rec->state == HF_ACTION_ACCEPTED) {
 		run = run_new(a, rec, NULL);
 		if (run)
-			end_plain(run,
-				  why == HF_ACTION_REFUSED_EXPIRED ? HF_ACTION_EXPIRED
-								   : HF_ACTION_REJECTED,
-				  why);
+			hf_action_end_plain(run,
+					    why == HF_ACTION_REFUSED_EXPIRED ? HF_ACTION_EXPIRED
+									     : HF_ACTION_REJECTED,
+					    why);
 		return;
 	}
 	hf_debug("action '%s' came again, it is %s", rec->action_id,
 		 hf_action_state_name(rec->state));
-	tell_record(a, peer, rec, run);
+	hf_action_tell_record(a, peer, rec, run);
 }
 
 static void on_action(struct hf_actions *a, struct hf_peer *peer, const struct hf_sup_blob *m)
@@ -752,11 +405,11 @@ static void on_cancel(struct hf_actions *a, struct hf_peer *peer, const char *id
 		/* Accepted by a predecessor and never begun: then it never is. */
 		run = rec && rec->state == HF_ACTION_ACCEPTED ? run_new(a, rec, NULL) : NULL;
 		if (run)
-			end_plain(run, HF_ACTION_CANCELLED, HF_ACTION_REFUSED_NONE);
+			hf_action_end_plain(run, HF_ACTION_CANCELLED, HF_ACTION_REFUSED_NONE);
 		else if (rec)
-			tell_record(a, peer, rec, NULL);
+			hf_action_tell_record(a, peer, rec, NULL);
 		else
-			tell_plain(peer, id, HF_ACTION_UNKNOWN, HF_ACTION_REFUSED_NONE);
+			hf_action_tell_plain(peer, id, HF_ACTION_UNKNOWN, HF_ACTION_REFUSED_NONE);
 		return;
 	}
 	if (run->cancel)
@@ -766,7 +419,7 @@ static void on_cancel(struct hf_actions *a, struct hf_peer *peer, const char *id
 	switch (run->step) {
 	case HF_RUN_WAITING:
 		if (run->durable)
-			end_plain(run, HF_ACTION_CANCELLED, HF_ACTION_REFUSED_NONE);
+			hf_action_end_plain(run, HF_ACTION_CANCELLED, HF_ACTION_REFUSED_NONE);
 		return;
 	case HF_RUN_GOING:
 		if (run->handler->cancel)
@@ -784,14 +437,14 @@ static void on_query(struct hf_actions *a, struct hf_peer *peer, const char *id)
 	struct hf_action_run *run = rec ? find_run(a, rec) : NULL;
 
 	if (!rec) {
-		tell_plain(peer, id, HF_ACTION_UNKNOWN, HF_ACTION_REFUSED_NONE);
+		hf_action_tell_plain(peer, id, HF_ACTION_UNKNOWN, HF_ACTION_REFUSED_NONE);
 		return;
 	}
 	if (run && run->leaving && run->step == HF_RUN_GOING && run->handler->announced) {
 		run->handler->announced(run);
 		return;
 	}
-	tell_record(a, peer, rec, run);
+	hf_action_tell_record(a, peer, rec, run);
 }
 
 static void on_forget(struct hf_actions *a, const char *id)
@@ -814,7 +467,7 @@ int hf_actions_packet(struct hf_actions *a, struct hf_peer *peer, const void *pa
 
 	if (!a)
 		return -EOPNOTSUPP;
-	if (peer != agent_peer(a))
+	if (peer != hf_action_agent(a))
 		return -EPERM;
 	switch (hdr->type) {
 	case HF_SUP_ACTION_KEYS:
@@ -971,7 +624,7 @@ struct hf_actions *hf_actions_free(struct hf_actions *a)
 	/* Finishes what is queued and calls nobody back. */
 	a->disk = hf_disk_free(a->disk);
 	while (a->runs)
-		run_drop(a->runs);
+		hf_action_run_drop(a->runs);
 	a->journal = hf_action_journal_free(a->journal);
 	a->magic = 0;
 	free(a);

@@ -28,7 +28,7 @@
 
 static struct hf_component *component_of(const struct hf_action_run *run)
 {
-	return hf_watchdog_find(hf_action_watchdog(run), run->rec->component);
+	return hf_watchdog_find(run->actions->w, run->rec->component);
 }
 
 static void view_of(const struct hf_action_run *run, struct hf_component_view *v)
@@ -99,9 +99,8 @@ static enum hf_action_refusal check_component(struct hf_actions *a, const Action
 {
 	const char *name = hf_action_param(b, "component");
 
-	return name && hf_watchdog_find(hf_actions_watchdog(a), name)
-		       ? HF_ACTION_REFUSED_NONE
-		       : HF_ACTION_REFUSED_BAD_PARAMS;
+	return name && hf_watchdog_find(a->w, name) ? HF_ACTION_REFUSED_NONE
+						    : HF_ACTION_REFUSED_BAD_PARAMS;
 }
 
 static enum hf_action_refusal check(struct hf_actions *a, const Action__Body *b)
@@ -228,7 +227,7 @@ struct hf_way_back {
 
 static void way_back_free(struct hf_actions *a)
 {
-	struct hf_way_back **p = hf_actions_way_back(a);
+	struct hf_way_back **p = &a->way_back;
 
 	if (!*p)
 		return;
@@ -241,14 +240,13 @@ static int on_way_back(sd_event_source *source, uint64_t usec, void *userdata)
 {
 	struct hf_way_back *b = userdata;
 	struct hf_actions *a = b->actions;
-	struct hf_component *c = hf_watchdog_find(hf_actions_watchdog(a), b->component);
+	struct hf_component *c = hf_watchdog_find(a->w, b->component);
 
 	(void)source;
 	(void)usec;
 	hf_notice("component '%s' comes back: the time of its stop by action '%s' is over",
 		  b->component, b->action_id);
-	(void)hf_disk_unlink(hf_actions_disk(a), WAY_BACK_FILE, NULL,
-			     NULL); /* read again: due again */
+	(void)hf_disk_unlink(a->disk, WAY_BACK_FILE, NULL, NULL); /* read again: due again */
 	way_back_free(a);
 	if (c)
 		hf_component_request(c, HF_INPUT_START, "the time of its stop is over");
@@ -269,14 +267,14 @@ static int way_back_set(struct hf_actions *a, const char *component, const char 
 	(void)hf_strlcpy(b->component, component, sizeof(b->component));
 	(void)hf_strlcpy(b->action_id, action_id, sizeof(b->action_id));
 	/* The time that passes while the host sleeps counts as well. */
-	r = sd_event_add_time(hf_actions_watchdog(a)->event, &b->timer, CLOCK_BOOTTIME,
+	r = sd_event_add_time(a->w->event, &b->timer, CLOCK_BOOTTIME,
 			      due_boot_ns / HF_NS_PER_US + 1, 100000, on_way_back, b);
 	if (r < 0) {
 		free(b);
 		return r;
 	}
 	(void)sd_event_source_set_description(b->timer, "way-back"); /* only a name */
-	*hf_actions_way_back(a) = b;
+	a->way_back = b;
 	return 0;
 }
 
@@ -287,7 +285,7 @@ int hf_action_way_back_open(struct hf_actions *a)
 	uint8_t boot_id[16] = {};
 	uint64_t due = 0;
 	size_t len;
-	int r = hf_read_file(hf_actions_watchdog(a)->state_dir, WAY_BACK_FILE, 4096, &data, &len);
+	int r = hf_read_file(a->w->state_dir, WAY_BACK_FILE, 4096, &data, &len);
 
 	if (r == -ENOENT)
 		return 0;
@@ -308,20 +306,19 @@ void hf_action_way_back_close(struct hf_actions *a)
 
 void hf_action_way_back_drop(struct hf_actions *a, const char *component)
 {
-	const struct hf_way_back *b = *hf_actions_way_back(a);
+	const struct hf_way_back *b = a->way_back;
 
 	if (!b || !hf_streq(b->component, component))
 		return;
 	way_back_free(a);
-	(void)hf_disk_unlink(hf_actions_disk(a), WAY_BACK_FILE, NULL,
-			     NULL); /* then it starts what runs */
+	(void)hf_disk_unlink(a->disk, WAY_BACK_FILE, NULL, NULL); /* then it starts what runs */
 }
 
 /* ---- stop ----------------------------------------------------------------------------------------- */
 
 static void judge_stop(struct hf_action_run *run)
 {
-	const struct hf_way_back *b = *hf_actions_way_back(run->actions);
+	const struct hf_way_back *b = run->actions->way_back;
 	struct hf_component_view v;
 	bool comes_back = b && hf_streq(b->component, run->rec->component);
 
@@ -374,8 +371,8 @@ static void write_way_back(struct hf_action_run *run)
 	if (r == 0)
 		r = way_back_set(run->actions, m.component, m.action_id, due);
 	if (r == 0)
-		r = hf_disk_write(hf_actions_disk(run->actions), WAY_BACK_FILE, buf.data, buf.len,
-				  0600, on_way_back_written, run);
+		r = hf_disk_write(run->actions->disk, WAY_BACK_FILE, buf.data, buf.len, 0600,
+				  on_way_back_written, run);
 	if (r < 0)
 		on_way_back_written(r, run);
 }

@@ -11,6 +11,7 @@
 #include <systemd/sd-event.h>
 
 #include "action.pb-c.h"
+#include "base/ratelimit.h"
 #include "userspace/proto/action_journal.h"
 #include "watchdog/action.h"
 #include "watchdog/action_verify.h"
@@ -19,6 +20,21 @@
 #define HF_ACTION_RUN_MAGIC 0x4152554eu
 
 struct hf_action_run;
+struct hf_way_back;
+
+struct hf_actions {
+	unsigned magic;
+	struct hf_watchdog *w;
+	struct hf_disk *disk;
+	struct hf_action_journal *journal;
+	struct hf_action_trust trust;
+	struct hf_action_time time;
+	struct hf_action_run *runs;
+	unsigned n_runs;
+	struct hf_way_back *way_back;
+	struct hf_ratelimit refusal_log;
+	bool locked; /* the stored key is damaged: no other is believed until a person says so */
+};
 
 struct hf_action_handler {
 	const char *kind;
@@ -85,7 +101,6 @@ struct hf_action_outcome {
 	int artifact; /* consumed; -1: none */
 };
 
-struct hf_watchdog *hf_action_watchdog(const struct hf_action_run *run);
 void hf_action_progress(struct hf_action_run *run, uint32_t percent, const char *text);
 /* Tells the agent at once. */
 void hf_action_tell(struct hf_action_run *run);
@@ -95,14 +110,29 @@ void hf_action_end(struct hf_action_run *run, const struct hf_action_outcome *o)
 void hf_action_arm(struct hf_action_run *run, uint64_t after_ms,
 		   void (*fn)(struct hf_action_run *run));
 
-/* action_component.c */
+/* ---- action.c, for action_end.c ------------------------------------------------------------------ */
+
+void hf_action_run_drop(struct hf_action_run *run);
+/* Begins what may begin now. */
+void hf_actions_schedule(struct hf_actions *a);
+
+/* ---- action_end.c, for action.c ------------------------------------------------------------------ */
+
+/* The agent's connection, NULL: none. */
+struct hf_peer *hf_action_agent(const struct hf_actions *a);
+void hf_action_text(char dst[static HF_SUP_TEXT_MAX], const char *text);
+void hf_action_tell_plain(struct hf_peer *peer, const char *id, enum hf_action_state state,
+			  enum hf_action_refusal refusal);
+/* run NULL: it is over. peer NULL: nobody to tell. */
+void hf_action_tell_record(const struct hf_actions *a, struct hf_peer *peer,
+			   const Action__Record *r, const struct hf_action_run *run);
+/* Without a result of its own; the text is the refusal's. */
+void hf_action_end_plain(struct hf_action_run *run, enum hf_action_state state,
+			 enum hf_action_refusal refusal);
+
+/* ---- action_component.c -------------------------------------------------------------------------- */
+
 extern const struct hf_action_handler hf_action_start, hf_action_stop, hf_action_restart;
 int hf_action_way_back_open(struct hf_actions *a);
 void hf_action_way_back_close(struct hf_actions *a);
 void hf_action_way_back_drop(struct hf_actions *a, const char *component);
-
-/* Of hf_actions, for the kinds. */
-struct hf_way_back;
-struct hf_watchdog *hf_actions_watchdog(const struct hf_actions *a);
-struct hf_disk *hf_actions_disk(const struct hf_actions *a);
-struct hf_way_back **hf_actions_way_back(struct hf_actions *a);
