@@ -52,11 +52,61 @@ static void on_uplink(const Session__Welcome *welcome, void *userdata)
 {
 	struct hf_agent *a = HF_CAST(userdata, struct hf_agent, HF_AGENT_MAGIC);
 
-	if (welcome)
+	if (welcome) {
 		hf_uploader_online(a->uploader, welcome);
-	else
+		hf_agent_actions_online(a->actions, welcome->endpoint_id, welcome->action_keys.data,
+					welcome->action_keys.len);
+	} else {
 		hf_uploader_offline(a->uploader);
+		hf_agent_actions_offline(a->actions);
+	}
 }
+
+static int on_action(const char *type, const void *data, size_t len, void *userdata)
+{
+	struct hf_agent *a = HF_CAST(userdata, struct hf_agent, HF_AGENT_MAGIC);
+
+	return hf_agent_actions_message(a->actions, type, data, len);
+}
+
+static int on_send_action(const char *type, ProtobufCMessage *body, void *userdata)
+{
+	struct hf_agent *a = HF_CAST(userdata, struct hf_agent, HF_AGENT_MAGIC);
+
+	return a->channel ? hf_channel_send_action(a->channel, type, body) : -EPIPE;
+}
+
+/* Who has said that it leaves may not ask the watchdog for anything: the successor does. */
+static int on_action_blob(enum hf_sup_type type, const void *bytes, size_t len, void *userdata)
+{
+	struct hf_agent *a = HF_CAST(userdata, struct hf_agent, HF_AGENT_MAGIC);
+
+	return a->supervise && !a->stopping
+		       ? hf_supervise_action_blob(a->supervise, type, bytes, len)
+		       : -ENOTCONN;
+}
+
+static int on_action_id(enum hf_sup_type type, const char *id, void *userdata)
+{
+	struct hf_agent *a = HF_CAST(userdata, struct hf_agent, HF_AGENT_MAGIC);
+
+	return a->supervise && !a->stopping ? hf_supervise_action_id(a->supervise, type, id)
+					    : -ENOTCONN;
+}
+
+static uint64_t on_portal_time(void *userdata)
+{
+	struct hf_agent *a = HF_CAST(userdata, struct hf_agent, HF_AGENT_MAGIC);
+
+	return a->channel ? hf_channel_portal_unix_ns(a->channel) : 0;
+}
+
+static const struct hf_agent_actions_callbacks actions_callbacks = {
+	.send = on_send_action,
+	.blob = on_action_blob,
+	.id = on_action_id,
+	.portal_unix_ns = on_portal_time,
+};
 
 static void on_too_big(void *userdata)
 {
@@ -77,6 +127,7 @@ static void on_writable(void *userdata)
 	struct hf_agent *a = HF_CAST(userdata, struct hf_agent, HF_AGENT_MAGIC);
 
 	hf_uploader_kick(a->uploader);
+	hf_agent_actions_writable(a->actions);
 }
 
 static int on_streams(Session__Hello *hello, void *userdata)
@@ -122,6 +173,7 @@ static const struct hf_channel_callbacks channel_callbacks = {
 	.uplink = on_uplink,
 	.too_big = on_too_big,
 	.telemetry_ack = on_telemetry_ack,
+	.action = on_action,
 	.writable = on_writable,
 	.streams = on_streams,
 	.watch = on_watch,
@@ -271,10 +323,28 @@ static void on_welcome(const struct hf_sup_welcome *w, void *userdata)
 	struct hf_agent *a = HF_CAST(userdata, struct hf_agent, HF_AGENT_MAGIC);
 
 	a->starts = w->starts;
+	hf_agent_actions_watchdog(a->actions);
+}
+
+static void on_action_nonce(const struct hf_sup_action_nonce *m, void *userdata)
+{
+	struct hf_agent *a = HF_CAST(userdata, struct hf_agent, HF_AGENT_MAGIC);
+
+	hf_agent_actions_nonce(a->actions, m);
+}
+
+static void on_action_state(const struct hf_sup_action_state *m, int result_fd, int artifact_fd,
+			    void *userdata)
+{
+	struct hf_agent *a = HF_CAST(userdata, struct hf_agent, HF_AGENT_MAGIC);
+
+	hf_agent_actions_state(a->actions, m, result_fd, artifact_fd);
 }
 
 static const struct hf_supervise_callbacks supervise_callbacks = {
 	.welcome = on_welcome,
+	.action_nonce = on_action_nonce,
+	.action_state = on_action_state,
 	.kernel = on_kernel,
 	.last_exit = on_last_exit,
 	.stop = on_watchdog_stop,
@@ -554,6 +624,21 @@ static void stop_events(struct hf_agent *a)
 	a->events = hf_events_free(a->events);
 }
 
+static int start_actions(struct hf_agent *a)
+{
+	int r = hf_agent_actions_new(a->event, a->state_dirfd, a->disk, &a->config,
+				     &actions_callbacks, a, &a->actions);
+
+	if (r < 0)
+		hf_error_r(r, "open the journal of actions");
+	return r;
+}
+
+static void stop_actions(struct hf_agent *a)
+{
+	a->actions = hf_agent_actions_free(a->actions);
+}
+
 static int start_channel(struct hf_agent *a)
 {
 	const struct hf_channel_options o = {
@@ -676,6 +761,7 @@ static const struct part {
 	{"outages", start_outages, stop_outages},
 	{"spool", start_spool, stop_spool},
 	{"events", start_events, stop_events},
+	{"actions", start_actions, stop_actions},
 	{"supervise", start_supervise, stop_supervise},
 	{"channel", start_channel, stop_channel},
 	{"watches", start_watches, stop_watches},

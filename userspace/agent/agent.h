@@ -13,6 +13,7 @@
 #include "base/disk.h"
 #include "holdfast/config.h"
 #include "holdfast/paths.h"
+#include "userspace/agent/action.h"
 #include "userspace/agent/blackbox.h"
 #include "userspace/agent/bus.h"
 #include "userspace/agent/channel.h"
@@ -57,6 +58,7 @@ struct hf_agent {
 	struct hf_otlp_resource resource;
 	struct hf_uploader *uploader;
 	struct hf_events *events;
+	struct hf_agent_actions *actions;
 	struct hf_channel *channel;
 	struct hf_supervise *supervise;
 	struct hf_netlink *netlink;

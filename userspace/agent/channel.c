@@ -292,6 +292,27 @@ int hf_channel_send_batch(struct hf_channel *ch, Session__TelemetryBatch *batch)
 	return r;
 }
 
+int hf_channel_send_action(struct hf_channel *ch, const char *type, ProtobufCMessage *body)
+{
+	int r;
+
+	if (!ch->uplink_told)
+		return -EPIPE;
+	r = hf_session_send(ch->session, HF_CAP_ACTION, type, body);
+	hf_channel_check_tcp_soon(ch);
+	return r;
+}
+
+uint64_t hf_channel_portal_unix_ns(const struct hf_channel *ch)
+{
+	uint64_t at_boot_ns, unix_ns;
+
+	if (!ch->session)
+		return 0;
+	unix_ns = hf_session_server_unix_ns(ch->session, &at_boot_ns);
+	return unix_ns ? unix_ns + (hf_now_boottime_ns() - at_boot_ns) : 0;
+}
+
 static int add_timer(struct hf_channel *ch, sd_event_source **ret, sd_event_time_handler_t fn,
 		     const char *name)
 {

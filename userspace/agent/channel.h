@@ -35,6 +35,8 @@ struct hf_channel_callbacks {
 	/* Telemetry may flow (welcome borrowed; its acks are the portal's positions) / no more. */
 	void (*uplink)(const Session__Welcome *welcome, void *userdata); /* NULL: gone */
 	void (*telemetry_ack)(const Session__TelemetryAck *ack, void *userdata);
+	/* The portal's word on actions, while the uplink is there. -EBADMSG: malformed. */
+	int (*action)(const char *type, const void *data, size_t len, void *userdata);
 	void (*writable)(void *userdata);
 	int (*streams)(Session__Hello *hello, void *userdata);
 	/* The portal closed the connection because a message was too big; before uplink(NULL). */
@@ -98,6 +100,9 @@ void hf_channel_status_changed(struct hf_channel *ch);
 
 /* -EPIPE while offline, -ENOBUFS: later (`writable`). */
 int hf_channel_send_batch(struct hf_channel *ch, Session__TelemetryBatch *batch);
+int hf_channel_send_action(struct hf_channel *ch, const char *type, ProtobufCMessage *body);
+/* The portal's clock as its last word and CLOCK_BOOTTIME tell, whatever ours says; 0: no session. */
+uint64_t hf_channel_portal_unix_ns(const struct hf_channel *ch);
 
 /* What `status` shows. */
 struct hf_channel_view {

@@ -277,6 +277,14 @@ static void on_telemetry_ack(const Session__TelemetryAck *ack, void *userdata)
 	ch->cb.telemetry_ack(ack, ch->userdata);
 }
 
+static int on_action(const char *type, const void *data, size_t len, void *userdata)
+{
+	struct hf_channel *ch = HF_CAST(userdata, struct hf_channel, HF_CHANNEL_MAGIC);
+
+	/* Not authorized: the portal sends none, and who does is not answered. */
+	return ch->uplink_told ? ch->cb.action(type, data, len, ch->userdata) : 0;
+}
+
 static void on_certificate_renewed(int r, void *userdata)
 {
 	struct hf_channel *ch = HF_CAST(userdata, struct hf_channel, HF_CHANNEL_MAGIC);
@@ -343,6 +351,7 @@ const struct hf_session_callbacks hf_channel_session_callbacks = {
 	.server_error = on_server_error,
 	.telemetry_ack = on_telemetry_ack,
 	.outage_ack = on_outage_ack,
+	.action = on_action,
 	.offer = on_offer,
 	.new_uid = on_new_uid,
 	.restart = on_restart,

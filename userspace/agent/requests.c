@@ -158,6 +158,22 @@ static void answer_top(struct hf_agent *a, struct hf_bus_call *call)
 	bus__top__free_unpacked(top, NULL);
 }
 
+static void answer_actions(struct hf_agent *a, struct hf_bus_call *call,
+			   const Bus__ActionsRequest *q)
+{
+	Bus__Response m = BUS__RESPONSE__INIT;
+	Bus__Actions *list = hf_agent_actions_list(a->actions, q->limit);
+
+	if (!list) {
+		hf_bus_refuse(call, ENOMEM, "out of memory");
+		return;
+	}
+	m.what_case = BUS__RESPONSE__WHAT_ACTIONS;
+	m.actions = list;
+	hf_bus_answer(call, &m);
+	bus__actions__free_unpacked(list, NULL);
+}
+
 static void on_enrolled(int r, const char *text, void *userdata)
 {
 	struct hf_agent *a = HF_CAST(userdata, struct hf_agent, HF_AGENT_MAGIC);
@@ -283,7 +299,7 @@ void hf_agent_request(struct hf_bus_call *call, const Bus__Request *m, void *use
 		hf_bus_refuse(call, ENOTSUP, "ask the watchdog for that, not the agent");
 		return;
 	case BUS__REQUEST__WHAT_ACTIONS:
-		hf_bus_refuse(call, ENOTSUP, "this agent runs no actions");
+		answer_actions(a, call, m->actions);
 		return;
 	case BUS__REQUEST__WHAT__NOT_SET:
 	case _BUS__REQUEST__WHAT__CASE_IS_INT_SIZE:

@@ -75,7 +75,8 @@ struct report {
 	Opamp__ConnectionSettingsStatus settings;
 };
 
-static const char *const our_capabilities[] = {HF_CAP_SESSION, HF_CAP_TELEMETRY, HF_CAP_OUTAGE};
+static const char *const our_capabilities[] = {HF_CAP_SESSION, HF_CAP_TELEMETRY, HF_CAP_OUTAGE,
+						HF_CAP_ACTION};
 
 static void report_done(struct report *r)
 {
@@ -574,6 +575,8 @@ static void handle_custom(struct hf_session *s, const Opamp__CustomMessage *m)
 		r = hf_opamp_custom_unpack(m, &session__outage_ack__descriptor, &ack);
 		if (r >= 0)
 			s->cb.outage_ack(ack->id, s->userdata);
+	} else if (hf_streq(m->capability, HF_CAP_ACTION)) {
+		r = s->cb.action(m->type, m->data.data, m->data.len, s->userdata);
 	}
 	/* Another capability or type: a newer portal's, ignored as OpAMP asks. */
 	if (r < 0)

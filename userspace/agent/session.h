@@ -81,6 +81,8 @@ struct hf_session_callbacks {
 	void (*server_error)(const Opamp__ServerErrorResponse *e, void *userdata);
 	void (*telemetry_ack)(const Session__TelemetryAck *ack, void *userdata);
 	void (*outage_ack)(const char *id, void *userdata);
+	/* A message of HF_CAP_ACTION. -EBADMSG: it is counted as malformed. */
+	int (*action)(const char *type, const void *data, size_t len, void *userdata);
 	void (*offer)(const Opamp__ConnectionSettingsOffers *offer, void *userdata);
 	void (*new_uid)(const uint8_t uid[static 16], void *userdata);
 	void (*restart)(void *userdata); /* ServerToAgentCommand */
