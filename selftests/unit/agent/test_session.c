@@ -86,7 +86,7 @@ static void the_first_message_says_who_we_are(void **state)
 			    "web-1");
 	assert_true(m->health->healthy);
 	assert_int_equal(m->health->n_component_health_map, 1);
-	assert_int_equal(m->custom_capabilities->n_capabilities, 3);
+	assert_int_equal(m->custom_capabilities->n_capabilities, 4);
 	assert_null(m->connection_settings_request);
 	assert_true(hf_opamp_custom_is(m->custom_message, HF_CAP_SESSION, HF_MSG_HELLO));
 	assert_ok(hf_opamp_custom_unpack(m->custom_message, &session__hello__descriptor, &hello));
