@@ -358,15 +358,15 @@ void kt_forget_behaviours(void)
 	n_behaviour_pids = 0;
 }
 
-static void show(struct kt *t)
+void kt_show(struct kt *t)
 {
 	size_t i;
 
 	for (i = 0; i < t->n_events && i < 20; i++) {
 		const Bus__Event *e = kt_decode(t, &t->events[i]);
 
-		print_error("  %s %s pid %u '%s' (%s) %s -> %s state %u reason %s: %s\n", e->ring,
-			    e->kind, e->pid, e->comm, e->owner_src, e->local, e->peer,
+		print_error("  %s %u/%llu %s pid %u '%s' (%s) %s -> %s state %u reason %s: %s\n", e->ring,
+			    t->events[i].header.cpu, (unsigned long long)t->events[i].header.seq, e->kind, e->pid, e->comm, e->owner_src, e->local, e->peer,
 			    e->conn ? t->events[i].conn.conn.state : 0, e->reason, e->detail);
 	}
 }
@@ -389,7 +389,7 @@ void kt_collect(struct kt *t, size_t n)
 	}
 	if (t->n_events != n) {
 		print_error("%zu events, expected %zu:\n", t->n_events, n);
-		show(t);
+		kt_show(t);
 		fail();
 	}
 }

@@ -84,6 +84,8 @@ uint64_t kt_fact(const struct kt_behaviour *b, const char *key);
 void kt_collect(struct kt *t, size_t n);
 /* Reads what is there, without expecting anything. */
 void kt_drain(struct kt *t);
+/* For people: the first events kept, a line each. */
+void kt_show(struct kt *t);
 /* Likewise, and keeps nothing. */
 void kt_drain_all(struct kt *t);
 /* Ends of behaviours so far are forgotten; a test has at most KT_ENDS_MAX of them. */

@@ -161,6 +161,8 @@ static void pins_go_on_when_the_loader_has_died(void **state)
 	kt_drain(t);
 	for (i = n = 0; i < t->n_events; i++)
 		n += t->events[i].header.kind == HF_EVENT_CONN_RESET_SENT;
+	if (n != 8)
+		kt_show(t);
 	assert_int_equal(n, 8);
 	assert_int_equal(t->gap_events, 0);
 	assert_int_equal(kt_totals(t).lost, 0);

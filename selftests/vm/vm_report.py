@@ -27,6 +27,7 @@ class Result:
         self.kernel, self.version, self.boot, self.wall = kernel, "-", "-", 0.0
         self.verdict, self.why = "SKIP", ""
         self.tests, self.programs, self.facts = [], [], []
+        self.notes = []  # what else people should know
 
     def read(self, report):
         with open(report, errors="replace") as f:
