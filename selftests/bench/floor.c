@@ -8,7 +8,10 @@
  * between is counted apart and fails the run) and ends by a reset, as in the fault it is compared
  * with.
  *
- *	floor --host H --port P --ca FILE [--cert FILE --key FILE] [--token T] [--count N] [--json]
+ *	floor --host H --port P --ca FILE [--cert FILE --key FILE] [--token T] [--count N] [--json|--paced]
+ *
+ * --paced: one connection for each line on standard input, answered by a line with its phases in µs,
+ * until the input ends. A bench takes its turns with it so that both meet the same machine.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -37,7 +40,7 @@ enum phase { TCP, TLS, UPGRADE, REPLY, PHASES };
 struct options {
 	const char *host, *port, *ca, *cert, *key, *token;
 	unsigned count;
-	bool json;
+	bool json, paced;
 };
 
 struct run {
@@ -324,6 +327,7 @@ static struct options parse_options(int argc, char **argv)
 		{"token", required_argument, NULL, 't'},
 		{"count", required_argument, NULL, 'n'},
 		{"json", no_argument, NULL, 'j'},
+		{"paced", no_argument, NULL, 's'},
 		{},
 	};
 	struct options o = {.host = "127.0.0.1", .count = 200};
@@ -355,13 +359,16 @@ static struct options parse_options(int argc, char **argv)
 		case 'j':
 			o.json = true;
 			break;
+		case 's':
+			o.paced = true;
+			break;
 		default:
 			exit(2);
 		}
 	}
 	if (!o.port || !o.ca || optind != argc || o.count == 0 || o.count > COUNT_MAX) {
 		fprintf(stderr, "usage: floor --host H --port P --ca FILE [--cert FILE --key FILE] "
-				"[--token T] [--count N] [--json]\n");
+				"[--token T] [--count N] [--json|--paced]\n");
 		exit(2);
 	}
 	return o;
@@ -380,6 +387,36 @@ static SSL_CTX *context_make(const struct options *o)
 	if (o->key && SSL_CTX_use_PrivateKey_file(ctx, o->key, SSL_FILETYPE_PEM) != 1)
 		die(o->key);
 	return ctx;
+}
+
+static bool measure(struct run *r, unsigned i)
+{
+	uint64_t at[PHASES + 1];
+
+	if (!connect_once(r, at)) {
+		fprintf(stderr, "floor: connection %u was not resumed\n", i);
+		return false;
+	}
+	r->total_us[i] = (at[PHASES] - at[0]) / 1000;
+	for (unsigned p = 0; p < PHASES; p++)
+		r->phase_us[p][i] = (at[p + 1] - at[p]) / 1000;
+	return true;
+}
+
+/* What each line of the input asks for. */
+static bool measure_paced(struct run *r)
+{
+	char line[16];
+
+	while (fgets(line, sizeof(line), stdin)) {
+		if (!measure(r, 0))
+			return false;
+		for (unsigned p = 0; p < PHASES; p++)
+			printf("%llu ", (unsigned long long)r->phase_us[p][0]);
+		printf("%llu\n", (unsigned long long)r->total_us[0]);
+		(void)fflush(stdout);
+	}
+	return true;
 }
 
 int main(int argc, char **argv)
@@ -404,16 +441,15 @@ int main(int argc, char **argv)
 	make_message(&r);
 
 	(void)connect_once(&r, at);
-	for (unsigned i = 0; i < r.o.count; i++) {
-		if (!connect_once(&r, at)) {
-			fprintf(stderr, "floor: connection %u was not resumed\n", i);
+	if (r.o.paced) {
+		if (!measure_paced(&r))
 			return 1;
-		}
-		r.total_us[i] = (at[PHASES] - at[0]) / 1000;
-		for (unsigned p = 0; p < PHASES; p++)
-			r.phase_us[p][i] = (at[p + 1] - at[p]) / 1000;
+	} else {
+		for (unsigned i = 0; i < r.o.count; i++)
+			if (!measure(&r, i))
+				return 1;
+		print(&r);
 	}
-	print(&r);
 	SSL_SESSION_free(r.session);
 	SSL_CTX_free(r.ctx);
 	freeaddrinfo(r.address);
