@@ -6,7 +6,9 @@
  * take seconds. Needs libsystemd, which whoever uses it links.
  *
  * Waiting jobs of one path are coalesced unless somebody waits for them (done): only the last
- * content matters. Bounds: HF_DISK_JOBS_MAX waiting jobs, HF_DISK_BYTES_MAX
+ * content matters; and such a job waits HF_DISK_LINGER_MS for its successor, since a file that
+ * changes once changes again soon, and the moment after a change is when its process is busy (an
+ * outage's record and the dial that ends the outage). Bounds: HF_DISK_JOBS_MAX waiting jobs, HF_DISK_BYTES_MAX
  * each (-ENOBUFS, -EMSGSIZE).
  */
 #pragma once
@@ -23,6 +25,7 @@
 #define HF_DISK_JOBS_MAX  300u /* every outage of the store at once, and the other files */
 #define HF_DISK_BYTES_MAX (256u * 1024)
 #define HF_DISK_PATH_MAX  96u
+#define HF_DISK_LINGER_MS 20u
 
 struct hf_disk;
 

@@ -64,7 +64,7 @@ static void write_transition(struct hf_portal *p, const struct hf_endpoint *ep)
 	t->at_ns = ep->row.status_since_ns;
 	(void)hf_strlcpy(t->status, ep->row.status, sizeof(t->status));
 	(void)hf_strlcpy(t->reason, ep->row.reason, sizeof(t->reason));
-	if (hf_writer_submit(p->writer, run_transition, free_done, t, sizeof(*t)) < 0)
+	if (hf_writer_submit_later(p->writer, run_transition, free_done, t, sizeof(*t)) < 0)
 		free(t);
 }
 
@@ -81,7 +81,7 @@ void hf_fleet_save(struct hf_portal *p, struct hf_endpoint *ep)
 		return;
 	*row = ep->row;
 	ep->seen_saved_ns = row->last_seen_ns;
-	if (hf_writer_submit(p->writer, run_save, free_done, row, sizeof(*row)) < 0)
+	if (hf_writer_submit_later(p->writer, run_save, free_done, row, sizeof(*row)) < 0)
 		free(row);
 }
 
@@ -105,7 +105,7 @@ static int run_seen(struct hf_store *s, void *arg)
 
 static void submit_seen(struct hf_portal *p, struct seen_batch *b)
 {
-	if (b && hf_writer_submit(p->writer, run_seen, free_done, b, sizeof(*b)) < 0)
+	if (b && hf_writer_submit_later(p->writer, run_seen, free_done, b, sizeof(*b)) < 0)
 		free(b);
 }
 

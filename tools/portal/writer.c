@@ -31,6 +31,8 @@ struct job {
 	hf_write_done done;
 	void *arg;
 	size_t bytes;
+	uint64_t due_ns; /* monotonic */
+	bool later;      /* may wait until due_ns for others */
 	int r;
 };
 
@@ -48,7 +50,8 @@ struct hf_writer {
 	/* Under the lock: */
 	struct list queued, finished;
 	struct hf_writer_stats stats;
-	bool stop, busy;
+	size_t awaited; /* of the queued: those that may not wait */
+	bool stop, busy, draining;
 	/* The loop's: */
 	int fd;
 	sd_event_source *source;
@@ -135,6 +138,27 @@ static void account(struct hf_writer *w, const struct list *group, size_t n, uin
 	}
 }
 
+/* Waits for a job that may be run now; false: the thread is to end. Called with the lock. */
+static bool wait_for_job(struct hf_writer *w)
+{
+	for (;;) {
+		const struct job *first = w->queued.head;
+		struct timespec until;
+
+		if (!first) {
+			if (w->stop)
+				return false;
+			(void)pthread_cond_wait(&w->wake, &w->lock);
+			continue;
+		}
+		if (w->awaited || w->stop || w->draining || hf_now_monotonic_ns() >= first->due_ns)
+			return true;
+		until = (struct timespec){.tv_sec = (time_t)(first->due_ns / HF_NS_PER_S),
+					  .tv_nsec = (long)(first->due_ns % HF_NS_PER_S)};
+		(void)pthread_cond_timedwait(&w->wake, &w->lock, &until);
+	}
+}
+
 static void *writer_main(void *arg)
 {
 	struct hf_writer *w = HF_CAST(arg, struct hf_writer, WRITER_MAGIC);
@@ -147,11 +171,11 @@ static void *writer_main(void *arg)
 		size_t n;
 
 		list_init(&group);
-		while (!w->queued.head && !w->stop)
-			(void)pthread_cond_wait(&w->wake, &w->lock);
-		if (!w->queued.head)
+		if (!wait_for_job(w))
 			break;
 		n = list_move(&group, &w->queued, GROUP_JOBS_MAX);
+		for (const struct job *j = group.head; j; j = j->next)
+			w->awaited -= !j->later;
 		w->busy = true;
 		(void)pthread_mutex_unlock(&w->lock);
 
@@ -221,6 +245,7 @@ static int start_thread(struct hf_writer *w)
 int hf_writer_new(sd_event *event, const char *path, struct hf_writer **ret, struct hf_err *err)
 {
 	_cleanup_(hf_writer_freep) struct hf_writer *w = calloc(1, sizeof(*w));
+	pthread_condattr_t attr;
 	int r;
 
 	if (!w)
@@ -231,7 +256,10 @@ int hf_writer_new(sd_event *event, const char *path, struct hf_writer **ret, str
 	list_init(&w->queued);
 	list_init(&w->finished);
 	(void)pthread_mutex_init(&w->lock, NULL); /* default attributes never fail */
-	(void)pthread_cond_init(&w->wake, NULL);
+	(void)pthread_condattr_init(&attr);
+	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	(void)pthread_cond_init(&w->wake, &attr);
+	(void)pthread_condattr_destroy(&attr);
 	(void)pthread_cond_init(&w->idle, NULL);
 	r = hf_store_open(path, HF_STORE_WRITE, &w->store, err);
 	if (r < 0)
@@ -272,8 +300,8 @@ struct hf_writer *hf_writer_free(struct hf_writer *w)
 	return NULL;
 }
 
-int hf_writer_submit(struct hf_writer *w, hf_write_run run, hf_write_done done, void *arg,
-		     size_t bytes)
+static int submit(struct hf_writer *w, hf_write_run run, hf_write_done done, void *arg,
+		  size_t bytes, bool later)
 {
 	struct job *j;
 	bool full;
@@ -289,14 +317,28 @@ int hf_writer_submit(struct hf_writer *w, hf_write_run run, hf_write_done done, 
 	j = calloc(1, sizeof(*j));
 	if (!j)
 		return -ENOMEM;
-	*j = (struct job){.run = run, .done = done, .arg = arg, .bytes = bytes};
+	*j = (struct job){.run = run, .done = done, .arg = arg, .bytes = bytes, .later = later};
+	j->due_ns = hf_now_monotonic_ns() + HF_WRITER_LINGER_MS * HF_NS_PER_MS;
 	(void)pthread_mutex_lock(&w->lock);
 	list_push(&w->queued, j);
 	w->stats.queued++;
 	w->stats.queued_bytes += bytes;
+	w->awaited += !later;
 	(void)pthread_cond_signal(&w->wake);
 	(void)pthread_mutex_unlock(&w->lock);
 	return 0;
+}
+
+int hf_writer_submit(struct hf_writer *w, hf_write_run run, hf_write_done done, void *arg,
+		     size_t bytes)
+{
+	return submit(w, run, done, arg, bytes, false);
+}
+
+int hf_writer_submit_later(struct hf_writer *w, hf_write_run run, hf_write_done done, void *arg,
+			   size_t bytes)
+{
+	return submit(w, run, done, arg, bytes, true);
 }
 
 void hf_writer_drain(struct hf_writer *w)
@@ -306,8 +348,11 @@ void hf_writer_drain(struct hf_writer *w)
 	/* done() may submit again: until nothing is left on either side. */
 	do {
 		(void)pthread_mutex_lock(&w->lock);
+		w->draining = true;
+		(void)pthread_cond_signal(&w->wake);
 		while (w->queued.head || w->busy)
 			(void)pthread_cond_wait(&w->idle, &w->lock);
+		w->draining = false;
 		more = w->finished.head != NULL;
 		(void)pthread_mutex_unlock(&w->lock);
 		call_finished(w);

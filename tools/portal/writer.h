@@ -42,6 +42,14 @@ HF_DEFINE_CLEANUP(struct hf_writer *, hf_writer_free);
  */
 int hf_writer_submit(struct hf_writer *w, hf_write_run run, hf_write_done done, void *arg,
 		     size_t bytes);
+/*
+ * The same for what nobody waits for (where an endpoint stands, when it was seen): it may wait up to
+ * HF_WRITER_LINGER_MS for company, so that a fleet that comes and goes costs few commits and an
+ * endpoint that comes back does not meet the commit of its own loss. The order of all jobs is kept.
+ */
+#define HF_WRITER_LINGER_MS 25u
+int hf_writer_submit_later(struct hf_writer *w, hf_write_run run, hf_write_done done, void *arg,
+			   size_t bytes);
 /* Waits until everything queued is committed and its done() was called. */
 void hf_writer_drain(struct hf_writer *w);
 void hf_writer_stats(struct hf_writer *w, struct hf_writer_stats *ret);

@@ -566,6 +566,8 @@ static int start_spool(struct hf_agent *a)
 	struct hf_spool_config config = {
 		.dir = dir,
 		.max_bytes = a->config.telemetry.spool_max_bytes,
+		/* Not beside the dial that the same event has started. */
+		.urgent_linger_ms = 20,
 		.linger_ms = 100,
 	};
 	int r;

@@ -69,6 +69,7 @@ struct hf_spool_config {
 	size_t segment_bytes; /* 0: 256 KiB */
 	size_t queue_bytes;   /* 0: 1 MiB */
 	size_t memory_bytes;  /* 0: 2 MiB */
+	unsigned urgent_linger_ms; /* the same of urgent ones; their ring keeps them until then */
 	unsigned linger_ms; /* low-priority records gather this long before a sync; 0: not at all */
 	unsigned retry_ms;  /* 0: 5000; how often a refusing disk is tried again */
 	const struct hf_spool_ops *ops; /* NULL: the real ones; borrowed for the spool's life */

@@ -675,9 +675,11 @@ static uint64_t sleep_until(const struct hf_spool *s)
 	if (s->stop || s->work)
 		return 0;
 	if (has_queued(s)) {
-		if (s->q_urgent || s->q_bytes > s->config.queue_bytes / 2)
+		if (s->q_bytes > s->config.queue_bytes / 2)
 			return 0;
-		until = s->q_since_ns + s->config.linger_ms * HF_NS_PER_MS;
+		until = s->q_since_ns +
+			(s->q_urgent ? s->config.urgent_linger_ms : s->config.linger_ms) *
+				HF_NS_PER_MS;
 	}
 	if (s->disk_error && s->retry_at_ns < until)
 		until = s->retry_at_ns;

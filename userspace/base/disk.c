@@ -19,6 +19,7 @@
 #include "base/str.h"
 
 #define DISK_MAGIC 0x4b534944u
+#define LINGER_NS  (HF_DISK_LINGER_MS * HF_NS_PER_MS)
 
 struct job {
 	struct job *next;
@@ -29,6 +30,7 @@ struct job {
 	mode_t mode;
 	hf_disk_done_fn done;
 	void *userdata;
+	uint64_t due_ns; /* monotonic */
 	int r;
 };
 
@@ -43,7 +45,8 @@ struct hf_disk {
 	struct job *queue;    /* waiting, in order */
 	struct job *finished; /* done, newest first */
 	unsigned n_queue;
-	bool busy, stop, started;
+	unsigned n_awaited; /* of these, with a done() */
+	bool busy, stop, started, closing;
 	uint64_t progress;
 };
 
@@ -112,6 +115,13 @@ static int perform(int dirfd, const struct job *j)
 	return r;
 }
 
+/* Until when the first job may wait for a later content of the same path; 0: no longer. */
+static uint64_t due(const struct hf_disk *d)
+{
+	return d->n_awaited || d->closing || d->n_queue > HF_DISK_JOBS_MAX / 2 ? 0
+									       : d->queue->due_ns;
+}
+
 static void *writer(void *arg)
 {
 	struct hf_disk *d = HF_CAST(arg, struct hf_disk, DISK_MAGIC);
@@ -128,8 +138,16 @@ static void *writer(void *arg)
 			(void)pthread_cond_wait(&d->work, &d->lock);
 			continue;
 		}
+		if (due(d) > hf_now_monotonic_ns()) {
+			struct timespec until = {.tv_sec = (time_t)(j->due_ns / HF_NS_PER_S),
+						 .tv_nsec = (long)(j->due_ns % HF_NS_PER_S)};
+
+			(void)pthread_cond_timedwait(&d->work, &d->lock, &until);
+			continue;
+		}
 		d->queue = j->next;
 		d->n_queue--;
+		d->n_awaited -= j->done != NULL;
 		d->busy = true;
 		(void)pthread_mutex_unlock(&d->lock);
 		r = perform(d->dirfd, j);
@@ -195,7 +213,7 @@ int hf_disk_new(sd_event *event, int dirfd, struct hf_disk **ret)
 	(void)pthread_mutex_init(&d->lock, NULL);
 	(void)pthread_condattr_init(&attr);
 	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&d->work, NULL);
+	(void)pthread_cond_init(&d->work, &attr);
 	(void)pthread_cond_init(&d->empty, &attr);
 	(void)pthread_condattr_destroy(&attr);
 	r = sd_event_add_io(event, &d->source, d->wake_fd, EPOLLIN, on_wake, d);
@@ -232,6 +250,8 @@ struct hf_disk *hf_disk_close(struct hf_disk *d, unsigned timeout_ms)
 		until = (struct timespec){.tv_sec = (time_t)(end / HF_NS_PER_S),
 					  .tv_nsec = (long)(end % HF_NS_PER_S)};
 		(void)pthread_mutex_lock(&d->lock);
+		d->closing = true;
+		(void)pthread_cond_signal(&d->work);
 		while (d->queue || d->busy) {
 			if (pthread_cond_timedwait(&d->empty, &d->lock, &until) == ETIMEDOUT)
 				break;
@@ -293,6 +313,8 @@ static int enqueue(struct hf_disk *d, struct job *j)
 			p = &(*p)->next;
 		*p = j;
 		d->n_queue++;
+		d->n_awaited += j->done != NULL;
+		j->due_ns = hf_now_monotonic_ns() + LINGER_NS;
 		(void)pthread_cond_signal(&d->work);
 	}
 	(void)pthread_mutex_unlock(&d->lock);

@@ -460,6 +460,12 @@ int hf_otlp_encode(const Bus__Event *const *events, size_t n, const struct hf_ot
 /* ---- deflate -------------------------------------------------------------------------------- */
 
 #define RAW_WINDOW_BITS (-15)
+/*
+ * Ours are small: 48 KiB of memory instead of 256 for a batch of a few KiB, which malloc takes from
+ * and gives back to the kernel each time. Any window up to 15 bits can be read.
+ */
+#define RAW_DEFLATE_BITS (-12)
+#define DEFLATE_MEMORY   6
 
 int hf_otlp_deflate(const void *data, size_t len, struct hf_buf *ret)
 {
@@ -469,7 +475,8 @@ int hf_otlp_deflate(const void *data, size_t len, struct hf_buf *ret)
 
 	if (len > UINT32_MAX / 2)
 		return -EMSGSIZE;
-	if (deflateInit2(&z, 6, Z_DEFLATED, RAW_WINDOW_BITS, 8, Z_DEFAULT_STRATEGY) != Z_OK)
+	if (deflateInit2(&z, 6, Z_DEFLATED, RAW_DEFLATE_BITS, DEFLATE_MEMORY, Z_DEFAULT_STRATEGY) !=
+	    Z_OK)
 		return -ENOMEM;
 	bound = deflateBound(&z, len);
 	r = hf_buf_reserve(ret, bound);
