@@ -694,6 +694,7 @@ int hf_conn_new(struct hf_server *server, int fd, const char *peer, struct hf_co
 		free(c);
 		return r;
 	}
+	hf_tls_hold_flight(c->tls);
 	r = add_sources(c, p->event);
 	if (r < 0) {
 		conn_free(c); /* with the descriptor, which the stream took */

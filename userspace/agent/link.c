@@ -484,6 +484,7 @@ int hf_link_new(const struct hf_link_options *o, int fd, const struct hf_link_ca
 	r = hf_tls_stream_new(o->tls, fd, l->url.host, &l->tls);
 	if (r < 0)
 		goto cleanup;
+	hf_tls_hold_flight(l->tls);
 	*ret = l;
 	return 0;
 

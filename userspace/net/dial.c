@@ -478,6 +478,8 @@ static int attempt_start(struct hf_dialer *d, const struct hf_address *address)
 		attempt_close(a);
 		return r;
 	}
+	/* The handshake starts before anything else of this loop. */
+	(void)sd_event_source_set_priority(a->io, SD_EVENT_PRIORITY_NORMAL - 10);
 	(void)sd_event_source_set_description(a->io, "dial-connect");
 	return 0;
 }

@@ -263,9 +263,7 @@ void hf_tls_judge_resumed_peer(struct hf_tls_stream *s)
 
 static void session_clear(struct hf_tls_session *e)
 {
-	if (e->der)
-		hf_wipe(e->der, e->len);
-	free(e->der);
+	SSL_SESSION_free(e->session);
 	free(e->name);
 	*e = (struct hf_tls_session){};
 }
@@ -278,8 +276,8 @@ static struct hf_tls_session *session_find(struct hf_tls_context *c, const char 
 	return NULL;
 }
 
-/* der is consumed on success. */
-static int session_store(struct hf_tls_context *c, const char *name, uint8_t *der, size_t len)
+/* session is consumed on success. */
+static int session_store(struct hf_tls_context *c, const char *name, SSL_SESSION *session)
 {
 	struct hf_tls_session *e = session_find(c, name);
 	char *copy;
@@ -294,7 +292,7 @@ static int session_store(struct hf_tls_context *c, const char *name, uint8_t *de
 	if (!copy)
 		return -ENOMEM;
 	session_clear(e);
-	*e = (struct hf_tls_session){.name = copy, .der = der, .len = len, .stored = ++c->stored};
+	*e = (struct hf_tls_session){.name = copy, .session = session, .stored = ++c->stored};
 	return 0;
 }
 
@@ -309,18 +307,14 @@ void hf_tls_session_drop(struct hf_tls_context *c, const char *name)
 static int on_new_session(SSL *ssl, SSL_SESSION *session)
 {
 	struct hf_tls_stream *s = hf_tls_stream_of(ssl);
-	int len = i2d_SSL_SESSION(session, NULL);
-	uint8_t *der, *end;
+	SSL_SESSION *copy;
 
 	/* 0: OpenSSL keeps its reference. Without memory the next handshake is a full one. */
-	if (!s || !s->server_name || len <= 0 || (unsigned)len > SESSION_MAX)
+	if (!s || !s->server_name)
 		return 0;
-	der = end = malloc((size_t)len);
-	if (!der)
-		return 0;
-	(void)i2d_SSL_SESSION(session, &end);
-	if (session_store(s->context, s->server_name, der, (size_t)len) < 0)
-		free(der);
+	copy = SSL_SESSION_dup(session);
+	if (copy && session_store(s->context, s->server_name, copy) < 0)
+		SSL_SESSION_free(copy);
 	return 0;
 }
 
@@ -328,24 +322,18 @@ SSL_SESSION *hf_tls_session_get(struct hf_tls_context *c, const char *name)
 {
 	struct hf_tls_session *e = session_find(c, name);
 	time_t now = c->verify_at ? c->verify_at : time(NULL);
-	const uint8_t *der;
-	SSL_SESSION *session;
 	X509 *leaf;
 
 	if (!e)
 		return NULL;
-	der = e->der;
-	ERR_clear_error();
-	session = d2i_SSL_SESSION(NULL, &der, (long)e->len);
-	leaf = session ? SSL_SESSION_get0_peer(session) : NULL;
+	leaf = SSL_SESSION_get0_peer(e->session);
 	/* A ticket outlives the certificate it stands for: then only a full handshake is honest. */
 	if (!leaf || X509_cmp_time(X509_get0_notAfter(leaf), &now) < 0 ||
 	    X509_cmp_time(X509_get0_notBefore(leaf), &now) > 0) {
-		SSL_SESSION_free(session);
 		session_clear(e);
 		return NULL;
 	}
-	return session;
+	return SSL_SESSION_dup(e->session);
 }
 
 /* What a serialized session is bound to: I3, and the name. */
@@ -362,25 +350,27 @@ int hf_tls_session_serialize(struct hf_tls_context *c, const char *name, uint8_t
 			     size_t *ret_len)
 {
 	struct hf_tls_session *e = session_find(c, name);
-	uint8_t *blob;
+	int len = e ? i2d_SSL_SESSION(e->session, NULL) : 0;
+	uint8_t *blob, *end;
 
-	if (!e)
+	if (len <= 0 || (unsigned)len > SESSION_MAX)
 		return -ENOENT;
-	blob = malloc(SESSION_MAGIC_LEN + 32 + e->len);
+	blob = malloc(SESSION_MAGIC_LEN + 32 + (size_t)len);
 	if (!blob)
 		return -ENOMEM;
 	memcpy(blob, SESSION_MAGIC, SESSION_MAGIC_LEN);
 	session_binding(c, name, blob + SESSION_MAGIC_LEN);
-	memcpy(blob + SESSION_MAGIC_LEN + 32, e->der, e->len);
+	end = blob + SESSION_MAGIC_LEN + 32;
+	(void)i2d_SSL_SESSION(e->session, &end);
 	*ret = blob;
-	*ret_len = SESSION_MAGIC_LEN + 32 + e->len;
+	*ret_len = SESSION_MAGIC_LEN + 32 + (size_t)len;
 	return 0;
 }
 
 int hf_tls_session_restore(struct hf_tls_context *c, const char *name, const uint8_t *data,
 			   size_t len)
 {
-	uint8_t binding[32], *der;
+	uint8_t binding[32];
 	const uint8_t *in;
 	SSL_SESSION *session;
 
@@ -399,13 +389,8 @@ int hf_tls_session_restore(struct hf_tls_context *c, const char *name, const uin
 		SSL_SESSION_free(session);
 		return -EINVAL;
 	}
-	SSL_SESSION_free(session);
-	der = malloc(len);
-	if (!der)
-		return -ENOMEM;
-	memcpy(der, data, len);
-	if (session_store(c, name, der, len) < 0) {
-		free(der);
+	if (session_store(c, name, session) < 0) {
+		SSL_SESSION_free(session);
 		return -ENOMEM;
 	}
 	return 0;

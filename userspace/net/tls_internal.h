@@ -12,8 +12,11 @@
 
 struct hf_tls_session {
 	char *name;
-	uint8_t *der; /* secret */
-	size_t len;
+	/*
+	 * A copy no connection has: OpenSSL marks the session of one that ended by a fatal alert as not
+	 * resumable. Kept decoded: decoding its certificate took as long as the resumed handshake.
+	 */
+	SSL_SESSION *session;
 	uint64_t stored; /* order of storing */
 };
 
@@ -39,6 +42,8 @@ struct hf_tls_stream {
 	bool established;
 	bool eof; /* recv() returned 0 */
 	bool close_sent;
+	bool hold, cork, corked;        /* see bio_write() */
+	unsigned turns;                 /* calls of the handshake */
 	int sys_errno;                  /* of the last hard error of recv() or send() */
 	uint32_t want_read, want_write; /* EPOLLIN or EPOLLOUT, what each direction waits for */
 	int error;                      /* sticky -errno */

@@ -103,6 +103,11 @@ int hf_tls_stream_new(struct hf_tls_context *c, int fd, const char *server_name,
 struct hf_tls_stream *hf_tls_stream_free(struct hf_tls_stream *s);
 HF_DEFINE_CLEANUP(struct hf_tls_stream *, hf_tls_stream_free);
 
+/*
+ * Before the handshake, by an owner that writes or reads at once when it is done: the last flight
+ * leaves together with what is written first, or when a read finds nothing.
+ */
+void hf_tls_hold_flight(struct hf_tls_stream *s);
 /* 1 done, 0 wait for hf_tls_events(), -errno failed (-EPROTO, -ECONNRESET, -EPIPE …). */
 int hf_tls_handshake(struct hf_tls_stream *s);
 /* > 0 bytes, 0 wait, -errno; -ENODATA: peer closed cleanly or not (see failure). */
