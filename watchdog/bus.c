@@ -94,7 +94,7 @@ static enum right right_of(const struct hf_bus *b, nng_pipe pipe, uint64_t uid)
 
 struct answer {
 	Bus__Response response;
-	char message[256];
+	char message[300];
 	Bus__WatchdogStatus status;
 	Bus__Component component[HF_COMPONENTS_MAX];
 	Bus__Component *component_ptr[HF_COMPONENTS_MAX];
@@ -102,6 +102,9 @@ struct answer {
 	struct hf_component_view view[HF_COMPONENTS_MAX];
 	Bus__Program program[PROGRAMS_MAX];
 	Bus__Program *program_ptr[PROGRAMS_MAX];
+	Bus__ConfigResult config;
+	char *change_ptr[HF_CONFIG_ENTRIES_MAX];
+	struct hf_buf changes;
 };
 
 static void refuse(struct answer *a, int error, const char *fmt, ...)
@@ -226,6 +229,28 @@ static void answer_component(struct hf_bus *b, const Bus__ComponentRequest *q, s
 	a->response.component = fill_component(a, 0, c);
 }
 
+static void answer_reload(struct hf_bus *b, struct answer *a)
+{
+	struct hf_err err = {};
+	char *rest, *line;
+
+	if (hf_watchdog_reload(b->w, &a->changes, &err) < 0) {
+		refuse(a, EINVAL, "%.250s", err.msg);
+		return;
+	}
+	bus__config_result__init(&a->config);
+	a->config.changes = a->change_ptr;
+	/* One key may change at most once, so that all have room. */
+	if (a->changes.len && hf_buf_append(&a->changes, "", 1) == 0) {
+		rest = (char *)a->changes.data;
+		while ((line = strsep(&rest, "\n")))
+			if (*line && a->config.n_changes < HF_ARRAY_SIZE(a->change_ptr))
+				a->change_ptr[a->config.n_changes++] = line;
+	}
+	a->response.what_case = BUS__RESPONSE__WHAT_CONFIG;
+	a->response.config = &a->config;
+}
+
 static bool only_reads(const Bus__Request *q)
 {
 	return q->what_case == BUS__REQUEST__WHAT_STATUS ||
@@ -262,10 +287,7 @@ static void handle(struct hf_bus *b, const Bus__Request *q, nng_pipe pipe, uint6
 		return;
 	case BUS__REQUEST__WHAT_CONFIG:
 		if (q->config->verb == BUS__CONFIG_REQUEST__VERB__RELOAD) {
-			struct hf_err err = {};
-
-			if (hf_watchdog_reload(b->w, &err) < 0)
-				refuse(a, EINVAL, "%.200s", err.msg);
+			answer_reload(b, a);
 			return;
 		}
 		refuse(a, EOPNOTSUPP, "ask the agent for the configuration");
@@ -305,6 +327,7 @@ static void answer_message(struct hf_bus *b, nng_msg *msg)
 	else
 		handle(b, q, pipe, uid, a);
 	r = hf_pb_pack(&a->response.base, &out);
+	hf_buf_done(&a->changes);
 	free(a);
 	nng_msg_clear(msg);
 	if (r < 0 || nng_msg_append(msg, out.data, out.len) != 0 ||

@@ -41,8 +41,8 @@
 #include "watchdog/cgroup.h"
 #include "watchdog/component.h"
 #include "watchdog/instance.h"
-#include "watchdog/kernel_filter.h"
 #include "watchdog/kernel_load.h"
+#include "watchdog/policy.h"
 #include "watchdog/records.h"
 #include "watchdog/server.h"
 #include "watchdog/worker.h"
@@ -73,16 +73,57 @@ static void apply_config(const struct hf_watchdog *w)
 		hf_log_set_level(hf_config_log_level(w->config.log.level));
 }
 
-int hf_watchdog_reload(struct hf_watchdog *w, struct hf_err *err)
+struct changes {
+	const struct hf_config *from, *to;
+	struct hf_buf *text;
+};
+
+static void on_change(void *userdata, const struct hf_config_entry *e)
 {
-	int r = hf_config_load(&hf_config_table, AT_FDCWD, w->paths.config, &w->config, warn_config,
+	const struct changes *c = userdata;
+	_cleanup_(hf_buf_done) struct hf_buf line = {};
+
+	/* Without memory it is not told; the change itself is made. */
+	if (hf_config_print_change(e, c->from, c->to, &line) < 0)
+		return;
+	hf_notice("configuration: %.*s", (int)line.len, (const char *)line.data);
+	if (c->text)
+		(void)hf_buf_appendf(c->text, "%.*s\n", (int)line.len, (const char *)line.data);
+}
+
+/* What the kernel shall record. -ENOSYS: there is no kernel assist to tell it. */
+static int apply_policy(struct hf_watchdog *w, const struct hf_config *config, struct hf_err *err)
+{
+	struct hf_kernel_filter f;
+
+	hf_policy_from_config(config, &f);
+	return hf_kernel_filter_apply(w->kernel, &f, err);
+}
+
+int hf_watchdog_reload(struct hf_watchdog *w, struct hf_buf *ret_changes, struct hf_err *err)
+{
+	struct hf_config fresh = {};
+	struct changes changes = {.from = &w->config, .to = &fresh, .text = ret_changes};
+	int r = hf_config_load(&hf_config_table, AT_FDCWD, w->paths.config, &fresh, warn_config,
 			       NULL, err);
 
+	/* Forms and ranges are good; what is left is what only this kernel knows. */
+	if (r >= 0) {
+		r = apply_policy(w, &fresh, err);
+		if (r == -ENOSYS)
+			r = 0;
+		if (r < 0)
+			(void)hf_err_wrap(err, "%s: telemetry", w->paths.config);
+	}
 	if (r < 0) {
+		hf_config_done(&hf_config_table, &fresh);
 		hf_error("%s: keeping the configuration as it was", err->msg);
 		return r;
 	}
-	hf_notice("configuration read again");
+	if (hf_config_diff(&hf_config_table, &w->config, &fresh, on_change, &changes) == 0)
+		hf_notice("configuration read again: nothing changed");
+	hf_config_done(&hf_config_table, &w->config);
+	w->config = fresh;
 	apply_config(w);
 	for (size_t i = 0; i < w->components; i++)
 		hf_component_reconfigure(w->component[i]);
@@ -257,7 +298,7 @@ static int on_signal(sd_event_source *source, const struct signalfd_siginfo *si,
 				 stop_reason(w, si->ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT"));
 		break;
 	case SIGHUP:
-		(void)hf_watchdog_reload(w, &err); /* it has told */
+		(void)hf_watchdog_reload(w, NULL, &err); /* it has told */
 		break;
 	case SIGUSR1:
 		hf_notice("handing over to another watchdog");
@@ -286,16 +327,6 @@ static void exit_loop(struct hf_watchdog *w)
 }
 
 /* ---- kernel ------------------------------------------------------------------------------------ */
-
-/* What the configuration wants recorded. -ENOSYS: there is no kernel assist to tell it. */
-static int apply_policy(struct hf_watchdog *w, struct hf_err *err)
-{
-	struct hf_kernel_filter f;
-
-	hf_kernel_filter_default(&f);
-	f.own_netns = w->config.kernel.netns == HF_CONFIG_NETNS_OWN;
-	return hf_kernel_filter_apply(w->kernel, &f, err);
-}
 
 /* Cgroups that a policy names may come and go. */
 static int on_refresh(sd_event_source *source, uint64_t usec, void *userdata)
@@ -326,7 +357,7 @@ static int init_kernel(struct hf_watchdog *w)
 		return hf_error_r(r, "load the kernel programs");
 	if (hf_kernel_assist(w->kernel) == HF_KERNEL_ASSIST_OFF)
 		return 0;
-	r = apply_policy(w, &err);
+	r = apply_policy(w, &w->config, &err);
 	if (r < 0)
 		hf_error("%s: recording by the policy as it was", err.msg);
 	r = sd_event_add_time_relative(w->event, NULL, CLOCK_MONOTONIC,

@@ -53,7 +53,8 @@ void hf_watchdog_stop(struct hf_watchdog *w, const char *reason);
 void hf_watchdog_component_stopped(struct hf_watchdog *w);
 
 /*
- * Reads the configuration again and tells the components. On failure the old one stays, err says
- * file, line and what was expected.
+ * Reads the configuration again, has the kernel record by it, and tells the components. On failure
+ * the old one stays as a whole, err says file, line and what was expected. ret_changes (or NULL):
+ * what changed is appended, a line a key.
  */
-int hf_watchdog_reload(struct hf_watchdog *w, struct hf_err *err);
+int hf_watchdog_reload(struct hf_watchdog *w, struct hf_buf *ret_changes, struct hf_err *err);

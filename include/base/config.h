@@ -109,5 +109,12 @@ int hf_config_print_man(const struct hf_config_table *t, struct hf_buf *out);
 size_t hf_config_diff(const struct hf_config_table *t, const void *a, const void *b,
 		      void (*fn)(void *userdata, const struct hf_config_entry *e), void *userdata);
 
+/*
+ * Appends what changed about a key: "telemetry.closed_one_in: 1 -> 10", "telemetry.kinds: +conn.closed
+ * -proc.exit", "portal.proxy: changed" for a secret; with a word where it waits for a restart.
+ */
+int hf_config_print_change(const struct hf_config_entry *e, const void *a, const void *b,
+			   struct hf_buf *out);
+
 /* Whether the table itself is sound (defaults in range, keys unique ...); for its unit test. */
 int hf_config_table_check(const struct hf_config_table *t, struct hf_err *err);

@@ -28,6 +28,12 @@ enum hf_config_netns {
 	_HF_CONFIG_NETNS_MAX,
 };
 
+enum hf_config_exits {
+	HF_CONFIG_EXITS_ALL, /* every end of a process */
+	HF_CONFIG_EXITS_BAD, /* only with a status that is not 0, or by a signal */
+	_HF_CONFIG_EXITS_MAX,
+};
+
 /* config.yml: read by agent, watchdog and CLI. */
 struct hf_config {
 	char *environment;
@@ -53,6 +59,16 @@ struct hf_config {
 		uint64_t burst;
 		uint64_t spool_max_bytes;
 		struct hf_config_list kinds;
+		uint64_t closed_one_in;
+		unsigned exits; /* enum hf_config_exits */
+		/* Of each pair at most one has items. */
+		struct hf_config_list ports, ports_except;
+		struct hf_config_list units, units_except;
+		struct hf_config_list cgroups, cgroups_except;
+		struct hf_config_list drop_reasons;
+		uint64_t drop_window_ms;
+		uint64_t cgroup_events_per_s;
+		uint64_t cgroup_burst; /* 0: no limit */
 		char *metrics_listen;
 	} telemetry;
 	struct {

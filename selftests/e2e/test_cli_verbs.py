@@ -281,7 +281,7 @@ class Cli(InstanceTest):
         good = self.i.path("config.yml").read_text()
         self.assertEqual(json.loads(self.i.cli("config", "show", "--json").stdout)["channel"]["heartbeat_s"], 20)
         self.i.path("config.yml").write_text(good + "channel:\n  heartbeat_s: 33\n")
-        self.assertEqual(self.i.cli("config", "reload").stdout, "configuration reloaded\n")
+        self.assertEqual(self.i.cli("config", "reload").stdout, "configuration reloaded\n  channel.heartbeat_s: 20 -> 33\n")
         self.assertEqual(json.loads(self.i.cli("config", "show", "--json").stdout)["channel"]["heartbeat_s"], 33)
         self.assertRegex(self.i.cli("config", "show").stdout, r"(?m)^ +heartbeat_s: 33")
         self.i.path("config.yml").write_text(good + "channel:\n  heartbeat_s: 1\n")

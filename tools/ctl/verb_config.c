@@ -179,7 +179,8 @@ static int show(struct hf_ctl *c)
 static int reload(struct hf_ctl *c)
 {
 	_cleanup_pb_ Bus__Response *w = NULL, *a = NULL;
-	json_t *o;
+	const Bus__ConfigResult *what;
+	json_t *o, *list;
 	int r;
 
 	r = ask_config(c, HF_CTL_WATCHDOG, BUS__CONFIG_REQUEST__VERB__RELOAD, &w);
@@ -187,12 +188,23 @@ static int reload(struct hf_ctl *c)
 		r = ask_config(c, HF_CTL_AGENT, BUS__CONFIG_REQUEST__VERB__RELOAD, &a);
 	if (r != HF_CTL_OK)
 		return r;
+	what = w->what_case == BUS__RESPONSE__WHAT_CONFIG ? w->config : NULL;
 	if (!c->json) {
-		(void)fprintf(c->out.f, "configuration reloaded\n");
+		(void)fprintf(c->out.f, "configuration reloaded%s\n",
+			      what && what->n_changes == 0 ? ": nothing changed" : "");
+		for (size_t i = 0; what && i < what->n_changes; i++) {
+			_cleanup_free_ char *safe = hf_term_safe(what->changes[i]);
+
+			(void)fprintf(c->out.f, "  %s\n", safe);
+		}
 		return HF_CTL_OK;
 	}
 	o = json_object();
+	list = json_array();
+	for (size_t i = 0; what && i < what->n_changes; i++)
+		hf_json_append(&list, hf_json_string(what->changes[i]));
 	hf_json_put(&o, "reloaded", json_true());
+	hf_json_put(&o, "changes", list);
 	return hf_ctl_print_json(o);
 }
 

@@ -15,6 +15,7 @@
 #include "base/config.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -36,6 +37,7 @@ struct loader {
 	yaml_event_t event; /* the current one; owned */
 	void *cfg;
 	uint8_t seen[HF_CONFIG_ENTRIES_MAX];
+	uint32_t *lines; /* of each entry's key; 0 where the file has none */
 	unsigned nodes;
 	unsigned warnings;
 	hf_config_warn_fn warn;
@@ -345,6 +347,8 @@ static int mark_seen(struct loader *l, const struct hf_config_entry *e, uint8_t 
 		return hf_err_set(l->err, -EINVAL, "%s:%zu: %s: the key is there twice", l->name,
 				  line, path);
 	*seen |= bit;
+	if (bit == SEEN_VALUE)
+		l->lines[e - l->table->entries] = (uint32_t)line;
 	return 0;
 }
 
@@ -441,11 +445,12 @@ static int load_document(struct loader *l)
 }
 
 static int load_text(const struct hf_config_table *t, const char *name, const char *text,
-		     size_t len, void *cfg, hf_config_warn_fn warn, void *userdata,
+		     size_t len, void *cfg, uint32_t *lines, hf_config_warn_fn warn, void *userdata,
 		     struct hf_err *err)
 {
 	struct loader l = {
 		.table = t,
+		.lines = lines,
 		.name = name,
 		.text = text,
 		.cfg = cfg,
@@ -494,10 +499,32 @@ static int load_environment(const struct hf_config_table *t, void *cfg, struct h
 	return 0;
 }
 
+#define KEY_CHARACTERS "abcdefghijklmnopqrstuvwxyz0123456789_."
+
+/* Of the keys that a message names, the line of the one furthest down in the file; 0: none is in it. */
+static uint32_t line_of_complaint(const struct hf_config_table *t, const uint32_t *lines,
+				  const struct hf_err *err)
+{
+	const char *word = err->msg;
+	uint32_t last = 0;
+
+	while (*word) {
+		size_t len = strspn(word, KEY_CHARACTERS);
+
+		for (size_t i = 0; len && i < t->n; i++)
+			if (lines[i] > last && strlen(t->entries[i].key) == len &&
+			    memcmp(t->entries[i].key, word, len) == 0)
+				last = lines[i];
+		word += len ? len : 1;
+	}
+	return last;
+}
+
 /* text is NULL where there is no file. */
 static int build(const struct hf_config_table *t, const char *name, const char *text, size_t len,
 		 void *fresh, hf_config_warn_fn warn, void *userdata, struct hf_err *err)
 {
+	uint32_t lines[HF_CONFIG_ENTRIES_MAX] = {}, line;
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < t->n; i++)
@@ -506,12 +533,15 @@ static int build(const struct hf_config_table *t, const char *name, const char *
 	if (r < 0)
 		return hf_err_set(err, r, "%s: out of memory", name);
 	if (text)
-		r = load_text(t, name, text, len, fresh, warn, userdata, err);
+		r = load_text(t, name, text, len, fresh, lines, warn, userdata, err);
 	if (r == 0)
 		r = load_environment(t, fresh, err);
 	if (r == 0 && t->check) {
 		r = t->check(fresh, err);
-		if (r < 0)
+		line = r < 0 ? line_of_complaint(t, lines, err) : 0;
+		if (line)
+			(void)hf_err_wrap(err, "%s:%" PRIu32, name, line);
+		else if (r < 0)
 			(void)hf_err_wrap(err, "%s", name);
 	}
 	return r;

@@ -161,6 +161,68 @@ size_t hf_config_diff(const struct hf_config_table *t, const void *a, const void
 	return n;
 }
 
+static bool list_has(const struct hf_config_list *l, const char *item)
+{
+	for (size_t i = 0; i < l->n; i++)
+		if (hf_streq(l->items[i], item))
+			return true;
+	return false;
+}
+
+/* The items of l that are not in the other. Returns how many there were, or -ENOMEM. */
+static int print_missing(const struct hf_config_list *l, const struct hf_config_list *other,
+			 char sign, struct hf_buf *out)
+{
+	int n = 0;
+
+	for (size_t i = 0; i < l->n; i++) {
+		if (list_has(other, l->items[i]))
+			continue;
+		if (hf_buf_appendf(out, " %c%s", sign, l->items[i]) < 0)
+			return -ENOMEM;
+		n++;
+	}
+	return n;
+}
+
+static int print_list_change(const struct hf_config_entry *e, const void *a, const void *b,
+			     struct hf_buf *out)
+{
+	const struct hf_config_list *old = (const void *)((const uint8_t *)a + e->offset);
+	const struct hf_config_list *new = (const void *)((const uint8_t *)b + e->offset);
+	int added = print_missing(new, old, '+', out), removed;
+
+	if (added < 0)
+		return added;
+	removed = print_missing(old, new, '-', out);
+	if (removed < 0)
+		return removed;
+	return added || removed ? 0 : hf_buf_appendf(out, " another order");
+}
+
+int hf_config_print_change(const struct hf_config_entry *e, const void *a, const void *b,
+			   struct hf_buf *out)
+{
+	int r = hf_buf_appendf(out, "%s:", e->key);
+
+	if (r == 0 && e->secret) {
+		r = hf_buf_appendf(out, " changed");
+	} else if (r == 0 && e->type == HF_CONFIG_LIST) {
+		r = print_list_change(e, a, b, out);
+	} else if (r == 0) {
+		r = hf_buf_append(out, " ", 1);
+		if (r == 0)
+			r = hf_config_value_print(e, a, out);
+		if (r == 0)
+			r = hf_buf_append(out, " -> ", 4);
+		if (r == 0)
+			r = hf_config_value_print(e, b, out);
+	}
+	if (r == 0 && e->restart)
+		r = hf_buf_appendf(out, " (at the next start)");
+	return r;
+}
+
 /* Whether the mapping of entry i was already closed by an entry of another mapping before it. */
 static bool mapping_reopened(const struct hf_config_table *t, size_t i)
 {

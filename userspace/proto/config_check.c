@@ -206,3 +206,27 @@ const char *hf_check_absolute_path(const char *text)
 			return expected;
 	return NULL;
 }
+
+const char *hf_check_port(const char *text)
+{
+	uint32_t port;
+
+	return hf_parse_u32(text, &port) == 0 && port >= 1 && port <= UINT16_MAX
+		       ? NULL
+		       : "a port from 1 to 65535";
+}
+
+const char *hf_check_unit(const char *text)
+{
+	/* What systemd allows in a unit's name, escapes included; the kernel side keeps 95 bytes. */
+	return strlen(text) <= 95 && only(text, LETTERS_DIGITS ":-_.\\@") && *text != '.'
+		       ? NULL
+		       : "a unit such as nginx.service";
+}
+
+const char *hf_check_drop_reason(const char *text)
+{
+	return strlen(text) <= 63 && only(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
+		       ? NULL
+		       : "a reason such as NETFILTER_DROP";
+}

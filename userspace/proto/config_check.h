@@ -11,4 +11,7 @@ const char *hf_check_pin(const char *text);
 const char *hf_check_user(const char *text);
 const char *hf_check_listen(const char *text);
 const char *hf_check_loopback_listen(const char *text);
+const char *hf_check_port(const char *text);
+const char *hf_check_unit(const char *text);
+const char *hf_check_drop_reason(const char *text);
 const char *hf_check_absolute_path(const char *text);

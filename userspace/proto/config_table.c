@@ -51,6 +51,7 @@
 static const char *const log_levels[] = {"error", "warn", "notice", "info", "debug", NULL};
 static const char *const kernel_modes[] = {"auto", "off", NULL};
 static const char *const kernel_netns[] = {"all", "own", NULL};
+static const char *const exit_choices[] = {"all", "bad", NULL};
 static const char *const action_kinds[] = {"start",   "stop",   "restart",  "scan", "doctor",
 					   "collect", "update", "rollback", NULL};
 static const char *const event_kinds[] = {"conn.failed",     "conn.reset_received",
@@ -61,6 +62,7 @@ static const char *const event_kinds[] = {"conn.failed",     "conn.reset_receive
 
 _Static_assert(HF_ARRAY_SIZE(kernel_modes) == _HF_CONFIG_KERNEL_MAX + 1, "a mode has no name");
 _Static_assert(HF_ARRAY_SIZE(kernel_netns) == _HF_CONFIG_NETNS_MAX + 1, "a choice has no name");
+_Static_assert(HF_ARRAY_SIZE(exit_choices) == _HF_CONFIG_EXITS_MAX + 1, "a choice has no name");
 _Static_assert(HF_ARRAY_SIZE(log_levels) == HF_LOG_DEBUG - HF_LOG_ERROR + 2, "a level has no name");
 
 /* ---- config.yml ------------------------------------------------------------------------------ */
@@ -112,9 +114,48 @@ static const struct hf_config_entry entries[] = {
 	     "How much telemetry waits on disk while the portal is away; the oldest of low "
 	     "priority goes first, with a record of the gap."),
 	LIST(telemetry.kinds, 9,
-	     "conn.failed,conn.reset_received,conn.reset_sent,conn.dropped,conn.closed,proc.exit,"
-	     "proc.oom,telemetry.loss",
-	     "Which kinds of events are sent.", .names = event_kinds),
+	     "conn.failed,conn.reset_received,conn.reset_sent,conn.dropped,proc.exit,proc.oom,"
+	     "telemetry.loss",
+	     "Which kinds of events are recorded and sent; conn.closed (each connection that ends "
+	     "well) and skb.drop (packets the kernel drops, summed up) are many.",
+	     .names = event_kinds),
+	UINT(telemetry.closed_one_in, 1, 1000000, "1", "connections",
+	     "Of conn.closed, one of this many is recorded and stands for the others."),
+	ENUM(telemetry.exits, exit_choices, "all",
+	     "Which ends of processes are recorded: all, or those with a status other than 0 or by "
+	     "a signal."),
+	LIST(telemetry.ports, 256, "",
+	     "Only connections with one of these ports, here or at the peer, are recorded; empty: "
+	     "all.",
+	     .check = hf_check_port),
+	LIST(telemetry.ports_except, 256, "",
+	     "Connections with one of these ports are not recorded; not together with "
+	     "telemetry.ports.",
+	     .check = hf_check_port),
+	LIST(telemetry.units, 256, "",
+	     "Only what these systemd units own is recorded, or any cgroup of that name; empty: all.",
+	     .check = hf_check_unit),
+	LIST(telemetry.units_except, 256, "",
+	     "What these units own is not recorded; not together with telemetry.units.",
+	     .check = hf_check_unit),
+	LIST(telemetry.cgroups, 256, "",
+	     "Only what these cgroups own is recorded, by path and without what is below them; "
+	     "empty: all.",
+	     .check = hf_check_absolute_path),
+	LIST(telemetry.cgroups_except, 256, "",
+	     "What these cgroups own is not recorded; not together with telemetry.cgroups.",
+	     .check = hf_check_absolute_path),
+	LIST(telemetry.drop_reasons, 64, "",
+	     "Of skb.drop, the kernel's names of the reasons that count, such as NETFILTER_DROP; "
+	     "empty: those that mean a lost packet of TCP.",
+	     .check = hf_check_drop_reason),
+	DURATION(telemetry.drop_window_ms, 100, 60000, "1000", "ms",
+		 "Of skb.drop, for how long packets of one owner and reason are summed up."),
+	UINT(telemetry.cgroup_events_per_s, 1, 1000000, "500", "events per second",
+	     "How many events of one cgroup are recorded; what is above is counted, so that one "
+	     "does not hide the others."),
+	UINT(telemetry.cgroup_burst, 0, 1000000, "600", "events",
+	     "How many events of one cgroup are recorded at once; 0: no limit for any."),
 	STRING(telemetry.metrics_listen, "",
 	       "A loopback address where OpenMetrics are served beside the local socket "
 	       "(/run/holdfast/metrics.sock); empty: none.",
@@ -159,8 +200,7 @@ static const struct hf_config_entry entries[] = {
 	     .restart = true),
 	ENUM(kernel.netns, kernel_netns, "all",
 	     "Whose connections and processes are recorded: of every network namespace, or only of "
-	     "the watchdog's own.",
-	     .restart = true),
+	     "the watchdog's own."),
 	SIZE(kernel.urgent_ring_bytes, 64 * KIB, 16 * MIB, "256KiB", NULL,
 	     "Room for urgent kernel events; a power of two.", .restart = true),
 	SIZE(kernel.bulk_ring_bytes, 64 * KIB, 64 * MIB, "1MiB", NULL,
@@ -184,6 +224,15 @@ static int require_power_of_two(struct hf_err *err, const char *key, uint64_t v)
 	return hf_err_set(err, -EINVAL, "%s (%" PRIu64 ") must be a power of two", key, v);
 }
 
+static int refuse_both(struct hf_err *err, const char *key, const struct hf_config_list *only,
+		       const struct hf_config_list *except)
+{
+	if (!only->n || !except->n)
+		return 0;
+	return hf_err_set(err, -EINVAL, "%s_except: expected either this or %s, got both", key,
+			  key);
+}
+
 static int check_config(const void *cfg, struct hf_err *err)
 {
 	const struct hf_config *c = cfg;
@@ -203,6 +252,15 @@ static int check_config(const void *cfg, struct hf_err *err)
 					 c->kernel.urgent_ring_bytes);
 	if (r == 0)
 		r = require_power_of_two(err, "kernel.bulk_ring_bytes", c->kernel.bulk_ring_bytes);
+	if (r == 0)
+		r = refuse_both(err, "telemetry.ports", &c->telemetry.ports,
+				&c->telemetry.ports_except);
+	if (r == 0)
+		r = refuse_both(err, "telemetry.units", &c->telemetry.units,
+				&c->telemetry.units_except);
+	if (r == 0)
+		r = refuse_both(err, "telemetry.cgroups", &c->telemetry.cgroups,
+				&c->telemetry.cgroups_except);
 	return r;
 }
 

@@ -271,7 +271,7 @@ static void every_refusal_says_file_line_expected_and_got(void **state)
 		 "''"},
 		/* together */
 		{"channel: {connect_ms: 20000}\n",
-		 "config.yml: channel.connect_ms must be less than channel.heartbeat_s"},
+		 "config.yml:1: channel.connect_ms must be less than channel.heartbeat_s"},
 	};
 	struct sample s = {};
 	struct hf_err err = {};
@@ -541,6 +541,62 @@ static void differences_are_listed(void **state)
 	hf_config_done(&table, &b);
 }
 
+static void remember_change(void *userdata, const struct hf_config_entry *e)
+{
+	struct {
+		const struct sample *a, *b;
+		struct hf_buf *out;
+	} *u = userdata;
+
+	assert_ok(hf_config_print_change(e, u->a, u->b, u->out));
+	assert_ok(hf_buf_append(u->out, "\n", 1));
+}
+
+static void changes_are_told_from_what_to_what(void **state)
+{
+	struct sample a = {}, b = {};
+	struct hf_err err = {};
+	struct hf_buf out = {};
+	struct {
+		const struct sample *a, *b;
+		struct hf_buf *out;
+	} u = {&a, &b, &out};
+
+	(void)state;
+	assert_ok(load("name: old\n", &a, &err));
+	assert_ok(load("name: new\nchannel: {heartbeat_s: 30}\nkinds: [scan, stop]\ntoken: s3c\n"
+		       "mode: off\nenabled: false\n",
+		       &b, &err));
+	(void)hf_config_diff(&table, &a, &b, remember_change, &u);
+	assert_ok(hf_buf_append(&out, "", 1));
+	assert_string_equal(out.data, "name: \"old\" -> \"new\" (at the next start)\n"
+				      "channel.heartbeat_s: 20 -> 30\n"
+				      "enabled: true -> false\n"
+				      "mode: auto -> off\n"
+				      "kinds: +scan -start\n"
+				      "token: changed\n");
+	hf_config_done(&table, &b);
+	assert_ok(load("name: old\nkinds: [stop, start]\n", &b, &err));
+	out.len = 0;
+	(void)hf_config_diff(&table, &a, &b, remember_change, &u);
+	assert_ok(hf_buf_append(&out, "", 1));
+	assert_string_equal(out.data, "kinds: another order\n");
+	hf_buf_done(&out);
+	hf_config_done(&table, &a);
+	hf_config_done(&table, &b);
+}
+
+static void a_complaint_about_two_keys_has_the_line_of_the_lower_one(void **state)
+{
+	struct sample s = {};
+	struct hf_err err = {};
+
+	(void)state;
+	assert_err(load("name: x\nchannel:\n  heartbeat_s: 5\n  connect_ms: 6000\n", &s, &err),
+		   -EINVAL);
+	assert_non_null(strstr(err.msg, ":4: channel.connect_ms must be less than"));
+}
+
 static void the_man_page_lists_all_and_escapes(void **state)
 {
 	static const struct hf_config_entry one[] = {
@@ -628,6 +684,8 @@ int main(void)
 						hf_test_dir_setup, hf_test_dir_teardown),
 		cmocka_unit_test(printing_masks_secrets_and_reads_back),
 		cmocka_unit_test(differences_are_listed),
+		cmocka_unit_test(changes_are_told_from_what_to_what),
+		cmocka_unit_test(a_complaint_about_two_keys_has_the_line_of_the_lower_one),
 		cmocka_unit_test(the_man_page_lists_all_and_escapes),
 		cmocka_unit_test(bad_tables_are_found),
 	};

@@ -96,6 +96,17 @@ static void forms(void **state)
 		{hf_check_loopback_listen, "127.0.0.1:9464", true},
 		{hf_check_loopback_listen, "[::1]:9464", true},
 		{hf_check_loopback_listen, "localhost:9464", true},
+		{hf_check_port, "0", false},
+		{hf_check_port, "65536", false},
+		{hf_check_port, "http", false},
+		{hf_check_port, "443", true},
+		{hf_check_unit, "", false},
+		{hf_check_unit, "a/b", false},
+		{hf_check_unit, ".hidden", false},
+		{hf_check_unit, "getty@tty1.service", true},
+		{hf_check_unit, "dev-disk-by\\x2dlabel.swap", true},
+		{hf_check_drop_reason, "netfilter", false},
+		{hf_check_drop_reason, "NETFILTER_DROP", true},
 	};
 
 	(void)state;
@@ -168,7 +179,10 @@ static void documented_defaults(void **state)
 	assert_int_equal(c.telemetry.max_events_per_s, 50);
 	assert_int_equal(c.telemetry.burst, 1000);
 	assert_int_equal(c.telemetry.spool_max_bytes, 64 << 20);
-	assert_int_equal(c.telemetry.kinds.n, 8);
+	assert_int_equal(c.telemetry.kinds.n, 7);
+	assert_int_equal(c.telemetry.closed_one_in, 1);
+	assert_int_equal(c.telemetry.cgroup_events_per_s, 500);
+	assert_int_equal(c.telemetry.cgroup_burst, 600);
 	assert_int_equal(c.restart.settle_s, 60);
 	assert_int_equal(c.restart.backoff_cap_s, 30);
 	assert_string_equal(c.component.agent.user, "holdfast");
@@ -231,16 +245,19 @@ static void what_does_not_fit_together_is_refused(void **state)
 {
 	static const char *const rows[][2] = {
 		{"hang: {expect_ms: 3000}\n",
-		 "config.yml: hang.expect_ms (3000) must be less than hang.deadline_ms (3000)"},
+		 "config.yml:1: hang.expect_ms (3000) must be less than hang.deadline_ms (3000)"},
 		{"hang: {stretch_ms: 1000}\n",
-		 "config.yml: hang.deadline_ms (3000) must be less than hang.stretch_ms (1000)"},
+		 "config.yml:1: hang.deadline_ms (3000) must be less than hang.stretch_ms (1000)"},
 		{"channel: {user_timeout_s: 10}\n",
-		 "config.yml: channel.keepalive_s (10) must be less than channel.user_timeout_s "
+		 "config.yml:1: channel.keepalive_s (10) must be less than channel.user_timeout_s "
 		 "(10)"},
 		{"kernel: {bulk_ring_bytes: 1000000}\n",
-		 "config.yml: kernel.bulk_ring_bytes (1000000) must be a power of two"},
+		 "config.yml:1: kernel.bulk_ring_bytes (1000000) must be a power of two"},
 		{"kernel: {urgent_ring_bytes: 100000}\n",
-		 "config.yml: kernel.urgent_ring_bytes (100000) must be a power of two"},
+		 "config.yml:1: kernel.urgent_ring_bytes (100000) must be a power of two"},
+		{"telemetry:\n  ports_except: [1]\n  ports: [2]\n",
+		 "config.yml:3: telemetry.ports_except: expected either this or telemetry.ports, "
+		 "got both"},
 		{"portal:\n  pins: [sha256/x]\n",
 		 "config.yml:2: portal.pins: expected a pin as sha256/ and the base64 of 32 bytes, "
 		 "got 'sha256/x'"},
@@ -258,8 +275,9 @@ static void what_does_not_fit_together_is_refused(void **state)
 		assert_string_equal(err.msg, rows[i][1]);
 	}
 	assert_err(load_portal("tls: {key_file: k}\n", &p, &err), -EINVAL);
-	assert_string_equal(err.msg, "portal.yml: tls.cert_file and tls.key_file go together: set "
-				     "both or none");
+	assert_string_equal(err.msg,
+			    "portal.yml:1: tls.cert_file and tls.key_file go together: set "
+			    "both or none");
 	assert_null(c.environment);
 }
 
