@@ -12,7 +12,8 @@
  */
 static __always_inline void tell_watched(struct sock *sk, __u32 state, __u32 reason)
 {
-	struct hf_conn_event *e = hf_reserve(struct hf_conn_event, HF_EVENT_SKB_DROP, true);
+	struct hf_conn_event *e =
+		hf_reserve(struct hf_conn_event, HF_EVENT_SKB_DROP, true, bpf_ktime_get_boot_ns());
 
 	if (!e)
 		return;
@@ -62,9 +63,9 @@ static __always_inline void aggregate(const struct hf_policy *p, const struct sk
 	if (n->told_ns && now - n->told_ns < p->drop_window_ns)
 		return;
 	n->told_ns = now;
-	if (hf_throttled(p, HF_EVENT_SKB_DROP, HF_BUCKET_DROP, &s, NULL, NULL))
+	if (hf_throttled(p, HF_EVENT_SKB_DROP, HF_BUCKET_DROP, &s, NULL, NULL, now))
 		return;
-	e = hf_reserve(struct hf_conn_event, HF_EVENT_SKB_DROP, false);
+	e = hf_reserve(struct hf_conn_event, HF_EVENT_SKB_DROP, false, now);
 	if (!e)
 		return;
 	count = n->count;
@@ -85,10 +86,20 @@ int BPF_PROG(skb_drop, struct sk_buff *skb)
 	struct hf_policy *p;
 	__u64 args[4] = {};
 	struct sock *sk;
+	bool wanted;
 
 	/* Read in any case: the compiler must not move the context's pointer for it. */
 	if (hf_kernel.drop_rx_sk)
 		rx_sk = (struct sock *)ctx[3];
+
+	p = hf_policy_get();
+	if (!p)
+		return 0;
+	/* By far the most: nobody is watched, and drops are not asked for. */
+	wanted = hf_policy_has(p, HF_EVENT_SKB_DROP) && reason < HF_DROP_REASON_MAX &&
+		 (p->drop_reasons[(reason / 64) % HF_DROP_REASON_WORDS] & (1ull << (reason % 64)));
+	if (!wanted && !p->watched_cookies)
+		return 0;
 
 	sk = skb->sk;
 	if (hf_kernel.drop_rx_sk) {
@@ -102,18 +113,13 @@ int BPF_PROG(skb_drop, struct sk_buff *skb)
 		if (state == TCP_TIME_WAIT || state == TCP_NEW_SYN_RECV ||
 		    sk->sk_protocol != IPPROTO_TCP) {
 			sk = NULL;
-		} else if (hf_watched(sk)) {
+		} else if (hf_watched(p, sk)) {
 			tell_watched(sk, state, reason);
 			return 0;
 		}
 	}
-	p = hf_policy_get();
-	if (!p || !(p->kinds & HF_POLICY_KIND(HF_EVENT_SKB_DROP)))
-		return 0;
-	/* Reasons of other subsystems (upper half) are theirs to explain. */
-	if (reason >= HF_DROP_REASON_MAX ||
-	    !(p->drop_reasons[(reason / 64) % HF_DROP_REASON_WORDS] & (1ull << (reason % 64))))
-		return 0;
-	aggregate(p, skb, sk, reason);
+	/* Reasons of other subsystems (upper half) are theirs to explain, and never wanted. */
+	if (wanted)
+		aggregate(p, skb, sk, reason);
 	return 0;
 }

@@ -146,6 +146,36 @@ static __always_inline void fill_sender(struct hf_sender *s, const struct hf_pro
 	bpf_map_delete_elem(&fatal_signals, &sk);
 }
 
+static __always_inline bool exit_passes(const struct hf_policy *p, const struct task_struct *task,
+					struct hf_subject *s)
+{
+	if (!hf_policy_filters(p))
+		return true;
+	if (p->flags & (HF_POLICY_F_UNIT_ONLY | HF_POLICY_F_UNIT_EXCEPT))
+		hf_task_remember_names(task);
+	s->netns = hf_task_netns(task);
+	return hf_filters_pass(p->flags, s);
+}
+
+/* Before the exit can be seen by anybody else: for the watchdog, which looks it up. */
+static __always_inline void keep_verdict(const struct task_struct *leader,
+					 const struct hf_process_key *tick,
+					 const struct hf_process_key *key,
+					 const struct hf_sender *sender, __u32 status, __u32 oom,
+					 __u64 now)
+{
+	struct hf_exit_verdict v = {};
+
+	__builtin_memcpy(&v.sender, sender, sizeof(*sender));
+	v.boot_ns = now;
+	v.start_ns = key->start_tick_ns;
+	v.status = status;
+	v.oom = oom;
+	hf_comm(v.comm, leader);
+	if (bpf_map_update_elem(&exit_verdict, tick, &v, BPF_ANY))
+		hf_count_misc(HF_MISC_VERDICT_FULL);
+}
+
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(proc_exit, struct task_struct *task)
 {
@@ -159,6 +189,7 @@ int BPF_PROG(proc_exit, struct task_struct *task)
 	struct hf_subject s = {};
 	struct hf_exit_event *e;
 	struct hf_owner *owner;
+	__u64 now;
 
 	if (hf_kernel.group_dead)
 		dead = ctx[1] & 0xff;
@@ -170,46 +201,39 @@ int BPF_PROG(proc_exit, struct task_struct *task)
 		return 0;
 
 	parent = HF_GET(leader, real_parent);
+	tick.tgid = key.tgid;
+	tick.start_tick_ns = key.start_tick_ns - key.start_tick_ns % HF_PROCESS_TICK_NS;
+	watched = (p->guardian_tgid && HF_GET(parent, tgid) == (int)p->guardian_tgid) ||
+		  ((p->watched_tgids & HF_WATCH_BIT(key.tgid)) &&
+		   bpf_map_lookup_elem(&watched_process, &tick));
+	if (!watched && !hf_policy_has(p, HF_EVENT_PROC_EXIT)) {
+		hf_count_filtered(HF_EVENT_PROC_EXIT);
+		return 0;
+	}
 	status = wait_status(task, leader);
+	if (!watched) {
+		s.cgroup_id = hf_task_cgroup_id(task);
+		if (((p->flags & HF_POLICY_F_EXIT_BAD_ONLY) && !status) ||
+		    !exit_passes(p, task, &s)) {
+			hf_count_filtered(HF_EVENT_PROC_EXIT);
+			return 0;
+		}
+		s.uid = HF_GET(task, cred, uid.val);
+	}
+	now = bpf_ktime_get_boot_ns();
 	fill_sender(&sender, &key, status);
 	/* A dying process can be made a victim as well: only the killer's own signal counts. */
 	oom = HF_GET(task, signal, oom_mm) && (status & 0x7f) == SIGKILL &&
 	      sender.si_code == SI_KERNEL;
+	/* Out of memory is never throttled: it is rare, and the question of the night. */
+	if (!watched && !oom &&
+	    hf_throttled(p, HF_EVENT_PROC_EXIT, status ? HF_BUCKET_EXIT_BAD : HF_BUCKET_EXIT, &s,
+			 task, NULL, now))
+		return 0;
+	if (watched)
+		keep_verdict(leader, &tick, &key, &sender, status, oom, now);
 
-	tick.tgid = key.tgid;
-	tick.start_tick_ns = key.start_tick_ns - key.start_tick_ns % HF_PROCESS_TICK_NS;
-	watched = bpf_map_lookup_elem(&watched_process, &tick) ||
-		  (p->guardian_tgid && HF_GET(parent, tgid) == (int)p->guardian_tgid);
-	if (watched) {
-		struct hf_exit_verdict v = {};
-
-		__builtin_memcpy(&v.sender, &sender, sizeof(sender));
-		v.boot_ns = bpf_ktime_get_boot_ns();
-		v.start_ns = key.start_tick_ns;
-		v.status = status;
-		v.oom = oom;
-		hf_comm(v.comm, leader);
-		if (bpf_map_update_elem(&exit_verdict, &tick, &v, BPF_ANY))
-			hf_count_misc(HF_MISC_VERDICT_FULL);
-	} else {
-		s.netns = hf_task_netns(task);
-		s.cgroup_id = hf_task_cgroup_id(task);
-		s.uid = HF_GET(task, cred, uid.val);
-		if (p->flags & (HF_POLICY_F_UNIT_ONLY | HF_POLICY_F_UNIT_EXCEPT))
-			hf_task_remember_names(task);
-		if (!hf_policy_wants(p, HF_EVENT_PROC_EXIT, &s) ||
-		    ((p->flags & HF_POLICY_F_EXIT_BAD_ONLY) && !status)) {
-			hf_count_filtered(HF_EVENT_PROC_EXIT);
-			return 0;
-		}
-		/* Out of memory is never throttled: it is rare, and the question of the night. */
-		if (!oom &&
-		    hf_throttled(p, HF_EVENT_PROC_EXIT,
-				 status ? HF_BUCKET_EXIT_BAD : HF_BUCKET_EXIT, &s, task, NULL))
-			return 0;
-	}
-
-	e = hf_reserve(struct hf_exit_event, HF_EVENT_PROC_EXIT, watched || oom);
+	e = hf_reserve(struct hf_exit_event, HF_EVENT_PROC_EXIT, watched || oom, now);
 	if (!e)
 		return 0;
 	if (watched)
@@ -218,7 +242,7 @@ int BPF_PROG(proc_exit, struct task_struct *task)
 	hf_owner_from_task(owner, task);
 	__builtin_memset(&e->exit, 0, sizeof(e->exit));
 	__builtin_memcpy(&e->exit.sender, &sender, sizeof(sender));
-	e->exit.runtime_ns = e->header.boot_ns - key.start_tick_ns;
+	e->exit.runtime_ns = now - key.start_tick_ns;
 	/* The last thread's own time joins the group's only when it is reaped. */
 	e->exit.utime_ns = HF_GET(task, signal, utime) + HF_GET(task, utime);
 	e->exit.stime_ns = HF_GET(task, signal, stime) + HF_GET(task, stime);
@@ -226,7 +250,7 @@ int BPF_PROG(proc_exit, struct task_struct *task)
 	e->exit.status = status;
 	e->exit.oom = oom;
 	e->exit.threads = threads;
-	e->exit.netns = watched ? hf_task_netns(task) : s.netns;
+	e->exit.netns = hf_task_netns(task);
 	e->exit.ppid = HF_GET(parent, tgid);
 	hf_comm(e->exit.parent_comm, HF_GET(parent, group_leader));
 	hf_submit(e, watched || oom, sizeof(*e));
@@ -272,7 +296,7 @@ static __always_inline struct hf_oom_event *oom_event(__u32 netns, __u64 cgroup_
 		hf_count_filtered(HF_EVENT_PROC_OOM);
 		return NULL;
 	}
-	e = hf_reserve(struct hf_oom_event, HF_EVENT_PROC_OOM, true);
+	e = hf_reserve(struct hf_oom_event, HF_EVENT_PROC_OOM, true, bpf_ktime_get_boot_ns());
 	if (!e)
 		return NULL;
 	__builtin_memset(&e->owner, 0, sizeof(e->owner) + sizeof(e->oom));

@@ -10,25 +10,40 @@ static __always_inline bool is_full(__u32 state)
 	return state != TCP_TIME_WAIT && state != TCP_NEW_SYN_RECV;
 }
 
+/* While one of these is recorded, a socket keeps in mind that it was reset: one end, one event. */
+#define ENDS                                                                                       \
+	(HF_POLICY_KIND(HF_EVENT_CONN_RESET_RECEIVED) | HF_POLICY_KIND(HF_EVENT_CONN_RESET_SENT) | \
+	 HF_POLICY_KIND(HF_EVENT_CONN_DROPPED) | HF_POLICY_KIND(HF_EVENT_CONN_FAILED) |            \
+	 HF_POLICY_KIND(HF_EVENT_CONN_CLOSED))
+
 SEC("tp_btf/tcp_receive_reset")
 int BPF_PROG(tcp_reset_received, struct sock *sk)
 {
 	__u32 state = sk->__sk_common.skc_state;
+	struct hf_policy *p = hf_policy_get();
 	struct hf_sock_life *life;
 	struct hf_conn_event *e;
 	bool watched;
 
 	/* The answer to a SYN: conn.failed says it, at the change to CLOSE that follows. */
-	if (state == TCP_SYN_SENT || !is_full(state))
+	if (!p || state == TCP_SYN_SENT || !is_full(state))
 		return 0;
+	watched = hf_watched(p, sk);
+	if (!watched && !(p->kinds & ENDS)) {
+		hf_count_filtered(HF_EVENT_CONN_RESET_RECEIVED);
+		return 0;
+	}
 	life = hf_life_or_new(sk);
 	if (life) {
 		if (life->flags & HF_SOCK_RST_RECEIVED)
 			return 0;
 		life->flags |= HF_SOCK_RST_RECEIVED;
 	}
-	watched = hf_watched(sk);
-	e = hf_conn_event(sk, life, HF_EVENT_CONN_RESET_RECEIVED, state, watched);
+	if (!watched && !hf_policy_has(p, HF_EVENT_CONN_RESET_RECEIVED)) {
+		hf_count_filtered(HF_EVENT_CONN_RESET_RECEIVED);
+		return 0;
+	}
+	e = hf_conn_event(p, sk, life, HF_EVENT_CONN_RESET_RECEIVED, state, watched);
 	if (!e)
 		return 0;
 	/* What the kernel is about to set. */
@@ -46,8 +61,15 @@ static __always_inline void answer_to_packet(const struct sk_buff *skb, struct s
 	struct hf_conn_event *e;
 	struct hf_conn c = {};
 	struct hf_subject s = {};
+	__u64 now;
 
-	if (!p || !hf_conn_tuple_from_skb(&c, skb))
+	if (!p)
+		return;
+	if (!hf_policy_has(p, HF_EVENT_CONN_RESET_SENT)) {
+		hf_count_filtered(HF_EVENT_CONN_RESET_SENT);
+		return;
+	}
+	if (!hf_conn_tuple_from_skb(&c, skb))
 		return;
 	if (listener)
 		life = hf_life(listener);
@@ -61,10 +83,11 @@ static __always_inline void answer_to_packet(const struct sk_buff *skb, struct s
 		hf_count_filtered(HF_EVENT_CONN_RESET_SENT);
 		return;
 	}
+	now = bpf_ktime_get_boot_ns();
 	/* Nobody's resets share one bucket: a port scan throttles itself only. */
-	if (hf_throttled(p, HF_EVENT_CONN_RESET_SENT, HF_BUCKET_CONN, &s, NULL, life))
+	if (hf_throttled(p, HF_EVENT_CONN_RESET_SENT, HF_BUCKET_CONN, &s, NULL, life, now))
 		return;
-	e = hf_reserve(struct hf_conn_event, HF_EVENT_CONN_RESET_SENT, false);
+	e = hf_reserve(struct hf_conn_event, HF_EVENT_CONN_RESET_SENT, false, now);
 	if (!e)
 		return;
 	e->header.flags |= HF_EVENT_F_NO_SOCKET;
@@ -106,15 +129,22 @@ static __always_inline bool is_keepalive_end(struct sock *sk, __u32 state, __u32
 SEC("tp_btf/tcp_send_reset")
 int BPF_PROG(tcp_reset_sent, struct sock *sk, struct sk_buff *skb)
 {
+	struct hf_policy *p = hf_policy_get();
 	__u32 reason = HF_REASON_NONE;
 	struct hf_sock_life *life;
 	struct hf_conn_event *e;
 	__u64 args[2] = {};
-	__u32 state, netns;
 	bool watched;
+	__u32 state;
 
+	if (!p)
+		return 0;
 	if (hf_kernel.rst_reason)
 		reason = (__u32)ctx[2];
+	if (!(p->kinds & ENDS) && !p->watched_cookies) {
+		hf_count_filtered(HF_EVENT_CONN_RESET_SENT);
+		return 0;
+	}
 	bpf_probe_read_kernel(args, sizeof(args), ctx);
 	if (!args[0] || !sk) {
 		/* Without a socket only the packet's device would know the namespace. */
@@ -123,14 +153,18 @@ int BPF_PROG(tcp_reset_sent, struct sock *sk, struct sk_buff *skb)
 		return 0;
 	}
 	state = sk->__sk_common.skc_state;
-	netns = sk->__sk_common.skc_net.net->ns.inum;
 	if (!is_full(state) || state == TCP_LISTEN) {
 		if (args[1] && skb)
-			answer_to_packet(skb, state == TCP_LISTEN ? sk : NULL, netns, state,
-					 reason);
+			answer_to_packet(skb, state == TCP_LISTEN ? sk : NULL,
+					 sk->__sk_common.skc_net.net->ns.inum, state, reason);
 		return 0;
 	}
 
+	watched = hf_watched(p, sk);
+	if (!watched && !(p->kinds & ENDS)) {
+		hf_count_filtered(HF_EVENT_CONN_RESET_SENT);
+		return 0;
+	}
 	life = hf_life_or_new(sk);
 	if (life) {
 		life->flags |= HF_SOCK_RST_SENT;
@@ -141,8 +175,11 @@ int BPF_PROG(tcp_reset_sent, struct sock *sk, struct sk_buff *skb)
 		hf_life_mark(life, HF_SOCK_KEEPALIVE);
 		return 0;
 	}
-	watched = hf_watched(sk);
-	e = hf_conn_event(sk, life, HF_EVENT_CONN_RESET_SENT, state, watched);
+	if (!watched && !hf_policy_has(p, HF_EVENT_CONN_RESET_SENT)) {
+		hf_count_filtered(HF_EVENT_CONN_RESET_SENT);
+		return 0;
+	}
+	e = hf_conn_event(p, sk, life, HF_EVENT_CONN_RESET_SENT, state, watched);
 	if (!e)
 		return 0;
 	e->conn.reason = reason;

@@ -11,10 +11,14 @@
 /* The socket's end, seen at its change to CLOSE. */
 static __always_inline void end_of(struct sock *sk, struct hf_sock_life *life, __u32 old)
 {
+	struct hf_policy *p = hf_policy_get();
 	__u32 kind = HF_EVENT_CONN_CLOSED;
 	struct hf_conn_event *e;
 	__u32 weight = 1;
 	bool watched;
+
+	if (!p)
+		return;
 
 	if (life)
 		life->last_state = old;
@@ -37,11 +41,13 @@ static __always_inline void end_of(struct sock *sk, struct hf_sock_life *life, _
 		return;
 	}
 
-	watched = hf_watched(sk);
-	if (kind == HF_EVENT_CONN_CLOSED && !watched) {
-		struct hf_policy *p = hf_policy_get();
-
-		if (p && p->closed_one_in > 1) {
+	watched = hf_watched(p, sk);
+	if (!watched) {
+		if (!hf_policy_has(p, kind)) {
+			hf_count_filtered(kind);
+			return;
+		}
+		if (kind == HF_EVENT_CONN_CLOSED && p->closed_one_in > 1) {
 			weight = p->closed_one_in;
 			if (bpf_get_prandom_u32() % weight) {
 				hf_count_filtered(kind);
@@ -49,7 +55,7 @@ static __always_inline void end_of(struct sock *sk, struct hf_sock_life *life, _
 			}
 		}
 	}
-	e = hf_conn_event(sk, life, kind, old, watched);
+	e = hf_conn_event(p, sk, life, kind, old, watched);
 	if (!e)
 		return;
 	hf_life_mark(life, HF_SOCK_REPORTED);
@@ -61,6 +67,21 @@ static __always_inline void end_of(struct sock *sk, struct hf_sock_life *life, _
 	if (life && (life->flags & HF_SOCK_RST_SENT))
 		e->header.flags |= HF_EVENT_F_RST_SENT;
 	hf_submit(e, watched, sizeof(*e));
+}
+
+/* To whom a watched socket matters, the peer's FIN is its end already. */
+static __always_inline void tell_fin(struct sock *sk, struct hf_sock_life *life)
+{
+	struct hf_policy *p = hf_policy_get();
+	struct hf_conn_event *e;
+
+	if (!p || !hf_watched(p, sk))
+		return;
+	e = hf_conn_event(p, sk, life, HF_EVENT_CONN_CLOSED, TCP_CLOSE_WAIT, true);
+	if (!e)
+		return;
+	hf_life_mark(life, HF_SOCK_REPORTED);
+	hf_submit(e, true, sizeof(*e));
 }
 
 /*
@@ -107,15 +128,8 @@ int BPF_PROG(tcp_state, struct sock *sk, int old, int new)
 		if (life && !life->closed_by)
 			life->closed_by =
 				new == TCP_FIN_WAIT1 ? HF_CLOSED_BY_LOCAL : HF_CLOSED_BY_PEER;
-		if (new == TCP_CLOSE_WAIT && hf_watched(sk)) {
-			struct hf_conn_event *e =
-				hf_conn_event(sk, life, HF_EVENT_CONN_CLOSED, new, true);
-
-			if (!e)
-				return 0;
-			hf_life_mark(life, HF_SOCK_REPORTED);
-			hf_submit(e, true, sizeof(*e));
-		}
+		if (new == TCP_CLOSE_WAIT)
+			tell_fin(sk, life);
 		return 0;
 	case TCP_CLOSE:
 		if (old != TCP_LISTEN && old != TCP_CLOSE)
@@ -133,17 +147,18 @@ SEC("tp_btf/inet_sk_error_report")
 int BPF_PROG(tcp_error, struct sock *sk)
 {
 	__u32 state = sk->__sk_common.skc_state;
+	struct hf_policy *p = hf_policy_get();
 	struct hf_sock_life *life;
 	struct hf_conn_event *e;
 
-	if (sk->sk_protocol != IPPROTO_TCP || !sk->sk_err)
+	if (!p || sk->sk_protocol != IPPROTO_TCP || !sk->sk_err)
 		return 0;
-	if (state == TCP_CLOSE || state == TCP_SYN_SENT || !hf_watched(sk))
+	if (state == TCP_CLOSE || state == TCP_SYN_SENT || !hf_watched(p, sk))
 		return 0;
 	life = hf_life_or_new(sk);
 	if (life && (life->flags & (HF_SOCK_REPORTED | HF_SOCK_RST_RECEIVED)))
 		return 0;
-	e = hf_conn_event(sk, life, HF_EVENT_CONN_DROPPED, state, true);
+	e = hf_conn_event(p, sk, life, HF_EVENT_CONN_DROPPED, state, true);
 	if (!e)
 		return 0;
 	hf_life_mark(life, HF_SOCK_REPORTED);
@@ -184,6 +199,7 @@ int BPF_PROG(tcp_owner, struct sock *sk)
 SEC("tp_btf/tcp_retransmit_skb")
 int BPF_PROG(tcp_retransmit, struct sock *sk)
 {
+	struct hf_policy *p = hf_policy_get();
 	struct hf_sock_life *life;
 	struct hf_conn_event *e;
 	struct tcp_sock *tp;
@@ -192,7 +208,7 @@ int BPF_PROG(tcp_retransmit, struct sock *sk)
 
 	if (hf_kernel.retransmit_err)
 		err = (int)ctx[2];
-	if (!hf_watched(sk))
+	if (!p || !hf_watched(p, sk))
 		return 0;
 	life = hf_life_or_new(sk);
 	tp = bpf_skc_to_tcp_sock(sk);
@@ -210,7 +226,7 @@ int BPF_PROG(tcp_retransmit, struct sock *sk)
 	}
 	if (count < 2 && !err)
 		return 0;
-	e = hf_conn_event(sk, life, HF_EVENT_CONN_RETRANSMIT, sk->__sk_common.skc_state, true);
+	e = hf_conn_event(p, sk, life, HF_EVENT_CONN_RETRANSMIT, sk->__sk_common.skc_state, true);
 	if (!e)
 		return 0;
 	e->conn.sk_err = err;

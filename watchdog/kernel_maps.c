@@ -106,6 +106,8 @@ int hf_kernel_write_policy(struct hf_kernel *k, const struct hf_policy *policy)
 	int r;
 
 	p.guardian_tgid = (uint32_t)getpid();
+	p.watched_cookies = k->policy.watched_cookies;
+	p.watched_tgids = k->policy.watched_tgids;
 	r = update(k, MAP_POLICY, &zero, &p);
 	if (!r)
 		k->policy = p;
@@ -126,6 +128,14 @@ int hf_kernel_set_policy(struct hf_kernel *k, const struct hf_policy *policy)
 	struct hf_policy p = *policy;
 
 	p.flags = (p.flags & ~HF_POLICY_F_SET_B) | (k->policy.flags & HF_POLICY_F_SET_B);
+	return hf_kernel_write_policy(k, &p);
+}
+
+/* The bits of what is watched, as they are in k->policy now. */
+static int write_bits(struct hf_kernel *k)
+{
+	struct hf_policy p = k->policy;
+
 	return hf_kernel_write_policy(k, &p);
 }
 
@@ -152,9 +162,50 @@ int hf_kernel_filter_port(struct hf_kernel *k, uint16_t port, bool on)
 	return change_member(k, MAP_FILTER_PORT, &port, on);
 }
 
+/*
+ * Adds or removes a watch. The bits of the policy are set before a member comes and cleared after
+ * it has gone, so that programs never overlook one.
+ */
+static int set_watch(struct hf_kernel *k, enum map_id map, __u64 *bits, const void *key,
+		     uint64_t (*bit_of)(const void *key), bool on)
+{
+	struct hf_process_key at; /* the longer key of the two */
+	__u64 before = *bits;
+	const void *from = NULL;
+	int r;
+
+	_Static_assert(sizeof(at) >= sizeof(uint64_t), "room for a cookie");
+	if (on) {
+		*bits |= bit_of(key);
+		if (*bits != before) {
+			r = write_bits(k);
+			if (r < 0)
+				return r;
+		}
+		return set_member(k, map, key, true);
+	}
+	r = set_member(k, map, key, false);
+	if (r < 0)
+		return r;
+	for (*bits = 0; bpf_map_get_next_key(k->map_fd[map], from, &at) == 0; from = &at)
+		*bits |= bit_of(&at);
+	return *bits == before ? 0 : write_bits(k);
+}
+
+static uint64_t bit_of_cookie(const void *key)
+{
+	return HF_WATCH_BIT(*(const uint64_t *)key);
+}
+
+static uint64_t bit_of_process(const void *key)
+{
+	return HF_WATCH_BIT(((const struct hf_process_key *)key)->tgid);
+}
+
 int hf_kernel_watch_socket(struct hf_kernel *k, uint64_t cookie, bool on)
 {
-	return set_member(k, MAP_WATCHED_COOKIE, &cookie, on);
+	return set_watch(k, MAP_WATCHED_COOKIE, &k->policy.watched_cookies, &cookie, bit_of_cookie,
+			 on);
 }
 
 static struct hf_process_key process_key(uint32_t tgid, uint64_t start_ns)
@@ -167,7 +218,8 @@ int hf_kernel_watch_process(struct hf_kernel *k, uint32_t tgid, uint64_t start_n
 {
 	struct hf_process_key key = process_key(tgid, start_ns);
 
-	return set_member(k, MAP_WATCHED_PROCESS, &key, true);
+	return set_watch(k, MAP_WATCHED_PROCESS, &k->policy.watched_tgids, &key, bit_of_process,
+			 true);
 }
 
 int hf_kernel_lookup_exit(struct hf_kernel *k, uint32_t tgid, uint64_t start_ns,
@@ -189,7 +241,8 @@ int hf_kernel_forget_process(struct hf_kernel *k, uint32_t tgid, uint64_t start_
 	struct hf_process_key key = process_key(tgid, start_ns);
 	int r;
 
-	r = delete (k, MAP_WATCHED_PROCESS, &key);
+	r = set_watch(k, MAP_WATCHED_PROCESS, &k->policy.watched_tgids, &key, bit_of_process,
+		      false);
 	if (r < 0)
 		return r;
 	return delete (k, MAP_EXIT_VERDICT, &key);

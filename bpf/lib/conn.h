@@ -71,11 +71,13 @@ static __always_inline __u64 hf_cookie(struct sock *sk)
 }
 
 /* A watched socket has a cookie already: that is how it was named. */
-static __always_inline bool hf_watched(struct sock *sk)
+static __always_inline bool hf_watched(const struct hf_policy *p, struct sock *sk)
 {
 	__u64 cookie = sk->__sk_common.skc_cookie.counter;
 
-	return cookie && bpf_map_lookup_elem(&watched_cookie, &cookie);
+	if (!(p->watched_cookies & HF_WATCH_BIT(cookie)) || !cookie)
+		return false;
+	return bpf_map_lookup_elem(&watched_cookie, &cookie);
 }
 
 /* The change to CLOSE gives the port back before it is traced, but leaves the header's copy. */
@@ -258,45 +260,52 @@ static __always_inline void hf_conn_from_sock(struct hf_conn *c, struct sock *sk
 static __always_inline void hf_subject_from_sock(struct hf_subject *s, struct sock *sk,
 						 const struct hf_sock_life *life)
 {
+	life = HF_AFRESH(life);
+	s->cgroup_id = life ? life->cgroup_id : 0;
+	s->uid = life ? life->uid : 0;
+}
+
+/* What filters ask for in addition; most policies have none. */
+static __always_inline void hf_subject_add_address(struct hf_subject *s, struct sock *sk)
+{
 	s->netns = sk->__sk_common.skc_net.net->ns.inum;
 	s->local_port = hf_local_port(sk);
 	s->peer_port = hf_ntohs(sk->__sk_common.skc_dport);
 	s->has_ports = true;
-	life = HF_AFRESH(life);
-	s->cgroup_id = life ? life->cgroup_id : 0;
-	s->uid = life ? life->uid : 0;
 }
 
 /*
  * Room for an event of a full socket, owner and connection filled in; NULL when it is not wanted,
  * too much, or there is no room, each of which is counted.
  */
-static __always_inline struct hf_conn_event *hf_conn_event(struct sock *sk,
+static __always_inline struct hf_conn_event *hf_conn_event(const struct hf_policy *p,
+							   struct sock *sk,
 							   struct hf_sock_life *life, __u32 kind,
 							   __u32 state, bool watched)
 {
-	struct hf_policy *p = hf_policy_get();
+	__u64 now = bpf_ktime_get_boot_ns();
 	struct hf_subject s = {};
 	struct hf_conn_event *e;
 
-	if (!p)
-		return NULL;
 	if (!watched) {
 		hf_subject_from_sock(&s, sk, life);
-		if (!hf_policy_wants(p, kind, &s)) {
-			hf_count_filtered(kind);
-			return NULL;
+		if (hf_policy_filters(p)) {
+			hf_subject_add_address(&s, sk);
+			if (!hf_filters_pass(p->flags, &s)) {
+				hf_count_filtered(kind);
+				return NULL;
+			}
 		}
-		if (hf_throttled(p, kind, HF_BUCKET_CONN, &s, NULL, life))
+		if (hf_throttled(p, kind, HF_BUCKET_CONN, &s, NULL, life, now))
 			return NULL;
 	}
-	e = hf_reserve(struct hf_conn_event, kind, watched);
+	e = hf_reserve(struct hf_conn_event, kind, watched, now);
 	if (!e)
 		return NULL;
 	if (watched)
 		e->header.flags |= HF_EVENT_F_WATCHED;
 	hf_owner_from_life(&e->owner, life);
 	__builtin_memset(&e->conn, 0, sizeof(e->conn));
-	hf_conn_from_sock(&e->conn, sk, life, state, e->header.boot_ns);
+	hf_conn_from_sock(&e->conn, sk, life, state, now);
 	return e;
 }

@@ -36,10 +36,10 @@ static __always_inline __u64 hf_next_seq(struct hf_cpu_counters *c, __u32 ring)
 #endif
 }
 
-static __always_inline void hf_event_header_fill(struct hf_event_header *h, __u64 seq, __u32 ring,
-						 __u32 kind, __u32 len)
+static __always_inline void hf_event_header_fill(struct hf_event_header *h, __u64 now, __u64 seq,
+						 __u32 ring, __u32 kind, __u32 len)
 {
-	h->boot_ns = bpf_ktime_get_boot_ns();
+	h->boot_ns = now;
 	h->seq = seq;
 	h->kind = kind;
 	h->flags = 0;
@@ -49,8 +49,11 @@ static __always_inline void hf_event_header_fill(struct hf_event_header *h, __u6
 	h->weight = 1;
 }
 
-/* NULL: no room, and counted. The record is not zeroed but for its header. */
-#define hf_reserve(type, event_kind, urgent)                                                    \
+/*
+ * NULL: no room, and counted. The record is not zeroed but for its header. Reading the clock is the
+ * dearest single thing an event costs (40 ns measured), so it is read once and handed on.
+ */
+#define hf_reserve(type, event_kind, urgent, now)                                               \
 	({                                                                                      \
 		const __u32 _kind = (event_kind);                                               \
 		const __u32 _ring = (urgent) ? HF_RING_URGENT : HF_RING_BULK;                   \
@@ -67,8 +70,8 @@ static __always_inline void hf_event_header_fill(struct hf_event_header *h, __u6
 				_e = bpf_ringbuf_reserve(&ring_bulk, sizeof(type), 0);          \
 			if (_e) {                                                               \
 				hf_count(&_c->ring[_ring].submitted);                           \
-				hf_event_header_fill((struct hf_event_header *)_e, _seq, _ring, \
-						     _kind, sizeof(type));                      \
+				hf_event_header_fill((struct hf_event_header *)_e, (now), _seq, \
+						     _ring, _kind, sizeof(type));               \
 			} else {                                                                \
 				if (_seq)                                                       \
 					hf_count(&_c->ring[_ring].lost);                        \

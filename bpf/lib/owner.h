@@ -94,17 +94,19 @@ static __always_inline void hf_kernfs_names(const struct kernfs_node *kn, char *
 
 HF_SHARED const volatile struct hf_cgroup_names hf_no_names = {};
 
-static __always_inline void hf_remember_names(const struct kernfs_node *kn, __u64 id)
+static __always_inline struct hf_cgroup_names *hf_remember_names(const struct kernfs_node *kn,
+								 __u64 id)
 {
 	struct hf_cgroup_names *n = bpf_map_lookup_elem(&cgroup_names, &id);
 
 	if (n)
-		return;
+		return n;
 	if (bpf_map_update_elem(&cgroup_names, &id, (const void *)&hf_no_names, BPF_NOEXIST))
-		return;
+		return NULL;
 	n = bpf_map_lookup_elem(&cgroup_names, &id);
 	if (n)
 		hf_kernfs_names(kn, n->leaf, n->parent);
+	return n;
 }
 
 /* task: any thread of the process that runs, or a task the kernel handed to the program. */
@@ -119,7 +121,7 @@ static __always_inline void hf_life_capture(struct hf_sock_life *life,
 	life->start_ns = HF_GET(leader, start_boottime);
 	life->src = src;
 	hf_comm(life->comm, leader);
-	hf_remember_names(kn, life->cgroup_id);
+	(void)hf_remember_names(kn, life->cgroup_id);
 }
 
 static __always_inline void hf_task_remember_names(const struct task_struct *task)
@@ -128,14 +130,11 @@ static __always_inline void hf_task_remember_names(const struct task_struct *tas
 	__u64 id;
 
 	kn = hf_task_kernfs(task, &id);
-	hf_remember_names(kn, id);
+	(void)hf_remember_names(kn, id);
 }
 
-static __always_inline void hf_owner_names(struct hf_owner *o)
+static __always_inline void hf_owner_names(struct hf_owner *o, const struct hf_cgroup_names *names)
 {
-	__u64 id = o->cgroup_id;
-	struct hf_cgroup_names *names = bpf_map_lookup_elem(&cgroup_names, &id);
-
 	if (!names)
 		return;
 	__builtin_memcpy(o->cgroup_leaf, names->leaf, sizeof(o->cgroup_leaf));
@@ -146,17 +145,20 @@ static __always_inline void hf_owner_names(struct hf_owner *o)
 /* life may be NULL: nobody knows. */
 static __always_inline void hf_owner_from_life(struct hf_owner *o, const struct hf_sock_life *life)
 {
+	__u64 id;
+
 	__builtin_memset(o, 0, sizeof(*o));
 	life = HF_AFRESH(life);
 	if (!life || life->src == HF_OWNER_NONE)
 		return;
+	id = life->cgroup_id;
 	o->tgid = life->tgid;
 	o->uid = life->uid;
 	o->start_ns = life->start_ns;
 	o->cgroup_id = life->cgroup_id;
 	o->src = life->src;
 	__builtin_memcpy(o->comm, life->comm, sizeof(o->comm));
-	hf_owner_names(o);
+	hf_owner_names(o, bpf_map_lookup_elem(&cgroup_names, &id));
 }
 
 /* The cgroup is known, the process is not. */
@@ -164,7 +166,7 @@ static __always_inline void hf_owner_from_cgroup(struct hf_owner *o, __u64 cgrou
 {
 	__builtin_memset(o, 0, sizeof(*o));
 	o->cgroup_id = cgroup_id;
-	hf_owner_names(o);
+	hf_owner_names(o, bpf_map_lookup_elem(&cgroup_names, &cgroup_id));
 }
 
 static __always_inline void hf_owner_from_task(struct hf_owner *o, const struct task_struct *task)
@@ -179,8 +181,7 @@ static __always_inline void hf_owner_from_task(struct hf_owner *o, const struct 
 	o->start_ns = HF_GET(leader, start_boottime);
 	o->src = HF_OWNER_SELF;
 	hf_comm(o->comm, leader);
-	hf_remember_names(kn, o->cgroup_id);
-	hf_owner_names(o);
+	hf_owner_names(o, hf_remember_names(kn, o->cgroup_id));
 }
 
 static __always_inline __u32 hf_task_netns(const struct task_struct *task)

@@ -66,6 +66,17 @@ static __always_inline bool hf_filters_pass(__u32 flags, const struct hf_subject
 	return true;
 }
 
+/* The one thing to be asked first, and for most events the last. */
+static __always_inline bool hf_policy_has(const struct hf_policy *p, __u32 kind)
+{
+	return p->kinds & HF_POLICY_KIND(kind);
+}
+
+static __always_inline bool hf_policy_filters(const struct hf_policy *p)
+{
+	return p->flags & HF_POLICY_F_FILTERS;
+}
+
 static __always_inline bool hf_policy_wants(const struct hf_policy *p, __u32 kind,
 					    const struct hf_subject *s)
 {
@@ -104,18 +115,17 @@ static __always_inline bool hf_bucket_take(struct hf_bucket *b, const struct hf_
 /* True: the event is not to be recorded, and was counted. The owner is task's, or life's. */
 static __always_inline bool hf_throttled(const struct hf_policy *p, __u32 kind, __u32 class,
 					 const struct hf_subject *s, const struct task_struct *task,
-					 const struct hf_sock_life *life)
+					 const struct hf_sock_life *life, __u64 now)
 {
 	struct hf_bucket_key key = {.class = class};
 	struct hf_cpu_counters *c;
 	struct hf_loss_event *e;
 	struct hf_bucket *b;
-	__u64 now, count;
+	__u64 count;
 
 	if (p->flags & HF_POLICY_F_NO_THROTTLE)
 		return false;
 	key.group = s->cgroup_id > 1 ? s->cgroup_id : (1ull << 63 | s->uid);
-	now = bpf_ktime_get_boot_ns();
 	b = bpf_map_lookup_elem(&buckets, &key);
 	if (!b) {
 		struct hf_bucket fresh = {};
@@ -139,7 +149,7 @@ static __always_inline bool hf_throttled(const struct hf_policy *p, __u32 kind, 
 	if (b->marked_ns && now - b->marked_ns < p->mark_interval_ns)
 		return true;
 	b->marked_ns = now;
-	e = hf_reserve(struct hf_loss_event, HF_EVENT_TELEMETRY_LOSS, true);
+	e = hf_reserve(struct hf_loss_event, HF_EVENT_TELEMETRY_LOSS, true, now);
 	if (!e)
 		return true;
 	/* What others add between these two lines goes into the next mark. */

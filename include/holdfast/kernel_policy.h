@@ -84,8 +84,14 @@ struct hf_policy {
 	__u64 drop_window_ns;     /* skb.drop aggregates: one record per key in this time */
 	__u32 guardian_tgid; /* the watchdog: exits of its children get a verdict without asking */
 	__u32 reserved;
+	/* One bit per member of watched_cookie and watched_process, HF_WATCH_BIT() of cookie and
+	 * tgid: almost every event is of nobody watched, and need not ask the maps. */
+	__u64 watched_cookies;
+	__u64 watched_tgids;
 	__u64 drop_reasons[HF_DROP_REASON_WORDS]; /* which reasons are aggregated */
 };
+
+#define HF_WATCH_BIT(n) (1ull << ((n) & 63))
 
 /*
  * The filter maps (keys: __u32 netns inode, __u64 cgroup id, __u16 port, a name of
@@ -158,7 +164,7 @@ struct hf_cpu_counters {
 };
 
 _Static_assert(sizeof(struct hf_process_key) == 16, "ABI");
-_Static_assert(sizeof(struct hf_policy) == 80, "ABI");
+_Static_assert(sizeof(struct hf_policy) == 96, "ABI");
 _Static_assert(sizeof(struct hf_exit_verdict) == 80, "ABI");
 _Static_assert(sizeof(struct hf_cpu_counters) == 640, "ABI");
 _Static_assert(sizeof(struct hf_cpu_counters) % 64 == 0, "cache lines");
