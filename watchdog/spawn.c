@@ -218,9 +218,10 @@ static void set_limits(const struct hf_spawn *s)
 	char text[8];
 	int n = 0, v = s->oom_score_adj, fd;
 
-	(void)setpriority(PRIO_PROCESS, 0, s->worker.background ? 19 : 0); /* ours is not its */
-	if (s->worker.background)
+	if (s->worker.background) {
+		(void)setpriority(PRIO_PROCESS, 0, 19);
 		(void)syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_IDLE);
+	} /* else ours, until hf_spawn() gives it its own: a busy host does not delay the exec */
 	set_limit(RLIMIT_DATA, s->worker.memory_bytes);
 	set_limit(RLIMIT_FSIZE, s->worker.file_bytes);
 	for (size_t i = 0; i < HF_ARRAY_SIZE(limits); i++) {
@@ -372,6 +373,9 @@ int hf_spawn(const struct hf_spawn *s, struct hf_spawned *ret, const char **ret_
 		child(s, self, report_write);
 	out.exec_ns = hf_now_boottime_ns();
 	n = -errno;
+	if (out.pid > 0 && !s->worker.background)
+		(void)setpriority(PRIO_PROCESS, (id_t)out.pid,
+				  0); /* before it has a second thread */
 	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (out.pid < 0)
 		return (int)n;
