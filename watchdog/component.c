@@ -81,8 +81,23 @@ static int send_signal(const struct hf_component *c, int sig)
 	return -errno;
 }
 
+static void hold_view(struct hf_component *c)
+{
+	char path[64];
+
+	(void)hf_strf(path, sizeof(path), "/proc/%u/ns/mnt", c->pid);
+	c->view_fd = open(path, O_RDONLY | O_CLOEXEC); /* -1: its end takes longer, no more */
+}
+
+void hf_component_drop_old_view(struct hf_component *c)
+{
+	c->old_view_fd = hf_close(c->old_view_fd);
+}
+
 static void forget_process(struct hf_component *c)
 {
+	hf_component_drop_old_view(c);
+	c->old_view_fd = TAKE_FD(c->view_fd);
 	for (unsigned i = 0; i < c->watches; i++)
 		(void)hf_kernel_watch_socket(c->w->kernel, c->watch[i], false);
 	c->watches = 0;
@@ -270,6 +285,7 @@ static int start_process(struct hf_component *c)
 		c->death.exit_to_exec_us = (spawned.exec_ns - c->death.at_boot_ns) / HF_NS_PER_US;
 	if (hf_proc_stat(c->pid, &stat) == 0)
 		c->start_ns = stat.start_ns;
+	hold_view(c);
 	r = c->pidfd < 0 ? -ENOSYS : watch_exit(c);
 	if (r < 0) {
 		/* Without word of its end it cannot be supervised. */
@@ -513,7 +529,7 @@ int hf_component_new(struct hf_watchdog *w, const struct hf_component_spec *spec
 	c->magic = COMPONENT_MAGIC;
 	c->w = w;
 	c->spec = spec;
-	c->pidfd = -1;
+	c->pidfd = c->view_fd = c->old_view_fd = -1;
 	c->tail.fd = -1;
 	c->cgroup_dir = -1;
 	hf_confine_make(spec->network, &c->confine);
@@ -551,6 +567,8 @@ struct hf_component *hf_component_free(struct hf_component *c)
 	sd_event_source_disable_unref(c->timer);
 	sd_event_source_disable_unref(c->hang_timer);
 	sd_event_source_disable_unref(c->tail_source);
+	(void)hf_close(c->view_fd);
+	(void)hf_close(c->old_view_fd);
 	hf_tail_done(&c->tail);
 	(void)hf_close(c->pidfd);
 	if (c->cgroup_dir >= 0)
@@ -596,6 +614,7 @@ static bool adopt(struct hf_component *c, const struct hf_record *r)
 	c->adopted = true;
 	c->confined = (struct hf_confined){};
 	c->in_cgroup = c->cgroup_dir >= 0;
+	hold_view(c);
 	(void)hf_strlcpy(c->version, r->version, sizeof(c->version));
 	if (watch_exit(c) < 0) {
 		forget_process(c);

@@ -58,7 +58,7 @@ void hf_component_conn_gone(struct hf_component *c, struct hf_peer *conn);
 struct hf_component_view {
 	const char *name;
 	const char *version;
-	uint32_t pid; /* 0: none */
+	uint32_t pid;      /* 0: none */
 	uint64_t start_ns; /* with pid, its identity */
 	uint32_t uid;
 	enum hf_state state;

@@ -113,6 +113,7 @@ void hf_component_ready(struct hf_component *c)
 	}
 	c->detail[0] = 0;
 	hf_component_input(c, HF_INPUT_READY, NULL);
+	hf_component_drop_old_view(c);
 }
 
 int hf_component_progress(struct hf_component *c, const struct hf_sup_progress *p)
