@@ -64,6 +64,7 @@ LIBS_launch   := base
 LIBS_ctl      := proto base
 LIBS_portal   := proto release net base
 LIBS_sign     := release base
+LIBS_swarm    := proto net base
 
 SYS_base     := -lyaml -pthread
 SYS_net      := -lssl -lcrypto -lwslay -lsystemd
@@ -75,6 +76,7 @@ SYS_launch   :=
 SYS_ctl      := -lnng -ljansson
 SYS_portal   := -lsqlite3 -ljansson -lcrypto
 SYS_sign     := -ljansson
+SYS_swarm    := -lsystemd -lcrypto
 
 SRCDIR_base     := userspace/base
 SRCDIR_net      := userspace/net
@@ -86,6 +88,7 @@ SRCDIR_launch   := watchdog/launch
 SRCDIR_ctl      := tools/ctl
 SRCDIR_portal   := tools/portal
 SRCDIR_sign     := tools/sign
+SRCDIR_swarm    := tools/swarm
 
 BIN_agent    := holdfast-agent
 BIN_watchdog := holdfast-watchdog
@@ -93,9 +96,13 @@ BIN_launch   := holdfast-launch
 BIN_ctl      := holdfast
 BIN_portal   := holdfast-portal
 BIN_sign     := holdfast-sign
+BIN_swarm    := holdfast-swarm
+
+# The load generator backs off as the agent does, by the same objects.
+EXTRA_OBJS_swarm := $(O)/obj/userspace/agent/backoff.o $(O)/obj/userspace/agent/heartbeat.o
 
 LIBRARIES := base net proto release
-PROGRAMS  := agent watchdog launch ctl portal sign
+PROGRAMS  := agent watchdog launch ctl portal sign swarm
 
 # ---- generated -------------------------------------------------------------------------------
 PROTOS   := $(wildcard include/holdfast/*.proto)

@@ -39,6 +39,7 @@ PARTS = [
     ("tools/ctl/*", KNOW + GEN + ["userspace/proto/*"]),
     ("tools/portal/*", KNOW + GEN + ["gen/*", "userspace/net/*", "userspace/proto/*", "userspace/release/*"]),
     ("tools/sign/*", KNOW + ["userspace/release/*"]),
+    ("tools/swarm/*", KNOW + GEN + ["userspace/net/*", "userspace/proto/*", "userspace/agent/backoff.h", "userspace/agent/heartbeat.h"]),
     ("tools/*", KNOW + GEN + ["userspace/net/*", "userspace/proto/*"]),
     ("packaging/config/*", KNOW),
     ("selftests/*", ["*"]),
