@@ -136,6 +136,13 @@ static int admit_certificate(struct hf_portal *p, struct hf_conn *c, struct hf_l
 		*why = (struct refusal){403, HF_CAUSE_CERT_UNTRUSTED, 0, NULL};
 		return -EACCES;
 	}
+	/* A resumed session repeats the verdict of its first handshake, which may be a week old. */
+	if (l->cert_expires_ns <= hf_now_realtime_ns()) {
+		if (admit_expired(p, c, l))
+			return known_endpoint(p, l->credential_id, why) ? 1 : -EACCES;
+		*why = (struct refusal){403, HF_CAUSE_CERT_EXPIRED, 0, NULL};
+		return -EACCES;
+	}
 	if (!known_endpoint(p, l->credential_id, why))
 		return -EACCES;
 	l->credential = HF_CREDENTIAL_CERTIFICATE;

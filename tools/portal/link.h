@@ -45,7 +45,6 @@ struct hf_link {
 	uint8_t new_uid[HF_ID_SIZE]; /* what we gave it instead */
 	bool uid_given;              /* new_uid was offered and is not in use yet */
 	uint64_t flags;              /* of its last message */
-	uint32_t window_told_ms;     /* in its welcome */
 	bool has_uid, has_hello, offered_heartbeat, goodbye;
 	bool uncontested; /* the endpoint's holder was asked and is no more */
 	uint64_t capabilities;

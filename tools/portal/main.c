@@ -37,6 +37,7 @@
 #include "tools/portal/hub.h"
 #include "tools/portal/portal.h"
 #include "tools/portal/server.h"
+#include "tools/portal/ticket.h"
 #include "tools/portal/writer.h"
 #include "userspace/net/http.h"
 #include "userspace/net/tls_stream.h"
@@ -117,13 +118,20 @@ static const char *client_ca_bundle(const struct hf_portal *p)
 static int make_tls(struct hf_portal *p, struct hf_tls_context **ret, struct hf_err *err)
 {
 	const char *bundle = client_ca_bundle(p);
+	uint8_t keys[HF_TLS_TICKET_KEYS_SIZE];
 	const struct hf_tls_server_options o = {
+		.ticket_keys = keys,
 		.client_ca_file = bundle ? bundle : "client-ca.pem",
 		.cert_file = p->config.tls.cert_file[0] ? p->config.tls.cert_file : "server.pem",
 		.key_file = p->config.tls.key_file[0] ? p->config.tls.key_file : "server.key",
 	};
 
-	return hf_tls_server_context_new(&o, ret, err);
+	int r = hf_ticket_keys(p->state_fd, o.client_ca_file, hf_now_realtime_ns(), keys, err);
+
+	if (r == 0)
+		r = hf_tls_server_context_new(&o, ret, err);
+	hf_wipe(keys, sizeof(keys));
+	return r;
 }
 
 static int prepare_certificates(struct hf_portal *p, struct hf_err *err)

@@ -28,6 +28,7 @@
 
 #define SPREAD_MIN_MS       2000u /* first try after a loss that is our doing */
 #define SPREAD_MAX_MS       120000u
+#define RESTART_FLOOR_MS    1000u /* who dials before we are back is refused, and waits much longer */
 #define BACKOFF_CAP_MS      60000u
 #define HEARTBEAT_TIMEOUT_S 10u
 
@@ -221,9 +222,9 @@ void hf_link_on_stopping(void *userdata)
 	struct hf_link *l = HF_CAST(userdata, struct hf_link, HF_LINK_MAGIC);
 	uint32_t window = hf_link_spread_ms(l->portal);
 
-	/* Who knows the window by its welcome needs no further word. */
-	if (l->state == HF_LINK_LIVE && (!l->has_hello || window != l->window_told_ms))
-		hf_link_hold(l, hf_cause_name(HF_CAUSE_PORTAL_RESTART), 0, window,
+	/* The window of the welcome counts for a first failure only; this one counts for all. */
+	if (l->state == HF_LINK_LIVE)
+		hf_link_hold(l, hf_cause_name(HF_CAUSE_PORTAL_RESTART), RESTART_FLOOR_MS, window,
 			     HF_WS_CLOSE_RESTART);
 	close_link(l, HF_WS_CLOSE_RESTART, hf_cause_name(HF_CAUSE_PORTAL_RESTART));
 }
@@ -363,7 +364,7 @@ static Opamp__CustomMessage *make_welcome(struct hf_link *l, const struct hf_end
 	w.server_unix_ns = hf_now_realtime_ns();
 	w.heartbeat_s = hf_fleet_policy(p, ep).heartbeat_s;
 	w.heartbeat_timeout_s = HEARTBEAT_TIMEOUT_S;
-	l->window_told_ms = w.backoff_window_ms = hf_link_spread_ms(p);
+	w.backoff_window_ms = hf_link_spread_ms(p);
 	w.backoff_cap_ms = BACKOFF_CAP_MS;
 	w.endpoint_id = id;
 	w.environment = p->config.environment;

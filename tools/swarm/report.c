@@ -11,9 +11,9 @@ static uint64_t elapsed_ms(const struct hf_swarm *s)
 	return (hf_now_monotonic_ns() - s->started_ns) / HF_NS_PER_MS;
 }
 
-void hf_swarm_count(struct hf_swarm *s, uint32_t *buckets)
+void hf_swarm_count(struct hf_swarm *s, uint32_t *buckets, uint64_t at_ns)
 {
-	uint64_t i = elapsed_ms(s) / HF_SWARM_BUCKET_MS;
+	uint64_t i = (at_ns - s->started_ns) / HF_NS_PER_MS / HF_SWARM_BUCKET_MS;
 
 	buckets[i < HF_SWARM_BUCKETS ? i : HF_SWARM_BUCKETS - 1]++;
 }

@@ -59,6 +59,7 @@ struct hf_sim {
 	char bearer[BEARER_MAX]; /* its own header; "" before */
 	bool enrolled, lost;
 	uint16_t close_code;
+	uint64_t due_ns; /* when the present or next dial is meant to be */
 	uint64_t retry_after_ms;
 	uint32_t spread_ms;
 	uint8_t uid[16], boot_id[16], machine_id_hash[32], run_id[16];
@@ -248,7 +249,7 @@ static void go_online(struct hf_sim *m, const Session__Welcome *w)
 
 	m->state = SIM_ONLINE;
 	stats(m)->onlines++;
-	hf_swarm_count(m->swarm, stats(m)->onlines_at);
+	hf_swarm_count(m->swarm, stats(m)->onlines_at, now);
 	hf_backoff_set_portal(&m->backoff, w->backoff_window_ms, w->backoff_cap_ms);
 	hf_backoff_online(&m->backoff, now);
 	hf_heartbeat_init(&m->beat, heartbeat, w->heartbeat_timeout_s, NULL, now);
@@ -448,7 +449,7 @@ static bool start_tls(struct hf_sim *m)
 		return false;
 	}
 	stats(m)->connected++;
-	hf_swarm_count(m->swarm, stats(m)->arrivals_at);
+	hf_swarm_count(m->swarm, stats(m)->arrivals_at, m->due_ns);
 	if (hf_tls_stream_new(tls_context(m), m->fd, m->swarm->url.host, &m->tls) < 0)
 		return false;
 	m->fd = -1;
@@ -533,7 +534,8 @@ static void lose(struct hf_sim *m, enum hf_backoff_why why)
 	m->spread_ms = 0;
 	m->close_code = 0;
 	m->lost = false;
-	arm(m, now + delay);
+	m->due_ns = now + delay;
+	arm(m, m->due_ns);
 	if (was_online)
 		hf_swarm_online(m->swarm, -1);
 }
@@ -565,7 +567,7 @@ static void connect_now(struct hf_sim *m)
 	}
 	m->epoch++;
 	stats(m)->dials++;
-	hf_swarm_count(m->swarm, stats(m)->dials_at);
+	hf_swarm_count(m->swarm, stats(m)->dials_at, m->due_ns);
 	m->fd = socket(s->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (m->fd < 0 ||
 	    (connect(m->fd, (const struct sockaddr *)&s->address, s->address_len) < 0 &&
@@ -639,9 +641,9 @@ int hf_sim_new(struct hf_swarm *s, unsigned index, uint64_t delay_ns, struct hf_
 	m->next_seq = 1;
 	m->enrolled = s->o.state_dir && hf_swarm_has_cert(s, index);
 	hf_backoff_init(&m->backoff, s->o.immediate_per_minute, NULL);
-	r = sd_event_add_time(s->event, &m->timer, CLOCK_MONOTONIC,
-			      (hf_now_monotonic_ns() + delay_ns) / HF_NS_PER_US, TIMER_ACCURACY_US,
-			      on_timer, m);
+	m->due_ns = hf_now_monotonic_ns() + delay_ns;
+	r = sd_event_add_time(s->event, &m->timer, CLOCK_MONOTONIC, m->due_ns / HF_NS_PER_US,
+			      TIMER_ACCURACY_US, on_timer, m);
 	if (r < 0) {
 		free(m);
 		return r;

@@ -43,8 +43,9 @@ struct hf_swarm_options {
 struct hf_swarm_stats {
 	uint64_t dials, refused, connected, handshakes, resumed, onlines, losses, holds, enrolled;
 	uint64_t heartbeats, missed, events, acked, superseded, errors;
-	uint32_t dials_at[HF_SWARM_BUCKETS];    /* connect(2) was called */
-	uint32_t arrivals_at[HF_SWARM_BUCKETS]; /* the portal's host took the connection */
+	/* By the moment the backoff had chosen, so that a busy machine draws no peaks of its own. */
+	uint32_t dials_at[HF_SWARM_BUCKETS];
+	uint32_t arrivals_at[HF_SWARM_BUCKETS]; /* those that the portal's host took */
 	uint32_t onlines_at[HF_SWARM_BUCKETS];  /* welcomed */
 };
 
@@ -63,7 +64,7 @@ struct hf_swarm {
 };
 
 /* ---- report.c ------------------------------------------------------------------------------- */
-void hf_swarm_count(struct hf_swarm *s, uint32_t *buckets);
+void hf_swarm_count(struct hf_swarm *s, uint32_t *buckets, uint64_t at_ns);
 /* An endpoint was welcomed or lost: tells when all of them are there, and when the first is lost. */
 void hf_swarm_online(struct hf_swarm *s, int delta);
 void hf_swarm_report(struct hf_swarm *s);

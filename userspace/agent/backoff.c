@@ -91,9 +91,18 @@ uint64_t hf_backoff_delay_ns(struct hf_backoff *b, enum hf_backoff_why why, uint
 	} else if (b->failures == 0) {
 		bound_ms = b->window_ms;
 	} else {
+		/*
+		 * The portal's window says how long its fleet needs to come back; who failed once
+		 * must not crowd into less. With the default window this is 1 s << n.
+		 */
+		uint64_t window_ms = (uint64_t)b->window_ms << (b->failures - 1);
+		uint64_t cap_ms = b->cap_ms > b->window_ms ? b->cap_ms : b->window_ms;
+
 		bound_ms = (uint64_t)BASE_MS << b->failures;
-		if (bound_ms > b->cap_ms)
-			bound_ms = b->cap_ms;
+		if (bound_ms < window_ms)
+			bound_ms = window_ms;
+		if (bound_ms > cap_ms)
+			bound_ms = cap_ms;
 	}
 	if (b->failures < FAILURES_MAX)
 		b->failures++;

@@ -91,6 +91,27 @@ static void failures_go_window_then_doubling_to_the_cap(void **state)
 	assert_int_equal(last_bound, 60000 * HF_NS_PER_MS);
 }
 
+static void a_large_fleets_window_is_never_undercut_by_a_retry(void **state)
+{
+	static const unsigned want_ms[] = {10000, 10000, 20000, 40000, 60000, 60000};
+	static const unsigned wide_ms[] = {90000, 90000, 90000};
+	struct hf_backoff b;
+
+	(void)state;
+	hf_backoff_init(&b, 0, highest);
+	hf_backoff_set_portal(&b, 10000, 0);
+	for (size_t i = 0; i < HF_ARRAY_SIZE(want_ms); i++) {
+		(void)hf_backoff_delay_ns(&b, HF_BACKOFF_FAILURE, 0, 0, 1);
+		assert_int_equal(last_bound, want_ms[i] * HF_NS_PER_MS);
+	}
+	hf_backoff_init(&b, 0, highest);
+	hf_backoff_set_portal(&b, 90000, 0);
+	for (size_t i = 0; i < HF_ARRAY_SIZE(wide_ms); i++) {
+		(void)hf_backoff_delay_ns(&b, HF_BACKOFF_FAILURE, 0, 0, 1);
+		assert_int_equal(last_bound, wide_ms[i] * HF_NS_PER_MS);
+	}
+}
+
 static void jitter_reaches_down_to_zero_even_at_the_cap(void **state)
 {
 	struct hf_backoff b;
@@ -198,6 +219,7 @@ int main(void)
 		cmocka_unit_test(an_absurd_budget_is_clamped_to_the_ring),
 		cmocka_unit_test(the_budget_holds_over_a_thousand_losses),
 		cmocka_unit_test(failures_go_window_then_doubling_to_the_cap),
+		cmocka_unit_test(a_large_fleets_window_is_never_undercut_by_a_retry),
 		cmocka_unit_test(jitter_reaches_down_to_zero_even_at_the_cap),
 		cmocka_unit_test(only_a_minute_online_forgets_failures),
 		cmocka_unit_test(retry_after_is_a_floor_and_capped),
