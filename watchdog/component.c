@@ -47,6 +47,19 @@ void hf_component_detail(struct hf_component *c, const char *fmt, ...)
 	va_end(ap);
 }
 
+void hf_component_log(const struct hf_component *c, enum hf_log_level level, const char *cause,
+		      const char *fmt, ...)
+{
+	const struct hf_log_field fields[] = {{"HOLDFAST_COMPONENT", c->spec->name},
+					      {cause ? "HOLDFAST_CAUSE" : NULL, cause},
+					      {}};
+	va_list ap;
+
+	va_start(ap, fmt);
+	hf_logv(level, fields, fmt, ap);
+	va_end(ap);
+}
+
 /* ---- record ---------------------------------------------------------------------------------- */
 
 static void save(struct hf_component *c)
@@ -156,6 +169,7 @@ static int on_exit_event(sd_event_source *source, int fd, uint32_t revents, void
 	/* What it left behind must not live on beside its successor. */
 	if (c->in_cgroup && c->cgroup_dir >= 0)
 		(void)hf_cgroup_kill(c->cgroup_dir);
+	c->tail.origin.pid = 0;
 	hf_tail_read(&c->tail);
 	hf_tail_text(&c->tail, c->last_stderr);
 	hf_tail_clear(&c->tail);
@@ -164,9 +178,11 @@ static int on_exit_event(sd_event_source *source, int fd, uint32_t revents, void
 	arg.exit_code = c->death.code;
 	hf_component_detail(c, "%s", c->death.text);
 	hf_component_input(c, HF_INPUT_EXIT, &arg);
-	hf_log(c->death.cause == HF_EXIT_STOPPED_BY_REQUEST ? HF_LOG_INFO : HF_LOG_WARN,
-	       "component '%s' (pid %u) %s%s%s", c->spec->name, pid, c->death.text,
-	       leaving[0] ? "; it had said: " : "", leaving);
+	hf_component_log(c,
+			 c->death.cause == HF_EXIT_STOPPED_BY_REQUEST ? HF_LOG_INFO : HF_LOG_WARN,
+			 hf_exit_cause_name(c->death.cause), "component '%s' (pid %u) %s%s%s",
+			 c->spec->name, pid, c->death.text, leaving[0] ? "; it had said: " : "",
+			 leaving);
 	return 0;
 }
 
@@ -209,6 +225,13 @@ static void build_env(char *env[static ENV_MAX + 1], char *path)
 static void tail_name(const struct hf_component *c, char dst[static HF_SUP_NAME_MAX + 8])
 {
 	(void)hf_strf(dst, HF_SUP_NAME_MAX + 8, "%s.stderr", c->spec->name);
+}
+
+static void set_origin(struct hf_component *c)
+{
+	c->tail.origin.pid = (pid_t)c->pid;
+	c->tail.origin.uid = c->uid;
+	c->tail.origin.gid = c->gid;
 }
 
 static int resolve_user(struct hf_component *c)
@@ -279,6 +302,7 @@ static int start_process(struct hf_component *c)
 	c->pid = (uint32_t)spawned.pid;
 	c->pidfd = spawned.pidfd;
 	c->in_cgroup = spawned.in_cgroup;
+	set_origin(c);
 	c->confined.filter_error = spawned.filter_error;
 	c->confined.view_error = spawned.view_error;
 	if (c->died && !c->death.exit_to_exec_us && spawned.exec_ns > c->death.at_boot_ns)
@@ -303,14 +327,15 @@ static void tell_confinement(struct hf_component *c, const struct hf_confined *b
 {
 	char text[192];
 
+	c->confined.filter = !c->confined.filter_error;
+	c->confined.view = !c->confined.view_error;
 	if (c->confined.filter_error == before->filter_error &&
 	    c->confined.view_error == before->view_error)
 		return;
-	c->confined.filter = !c->confined.filter_error;
-	c->confined.view = !c->confined.view_error;
 	hf_confine_describe(&c->confined, text, sizeof(text));
-	hf_warn("component '%s' runs with %s: what the host refuses it goes without", c->spec->name,
-		text);
+	hf_component_log(c, HF_LOG_WARN, NULL,
+			 "component '%s' runs with %s: what the host refuses it goes without",
+			 c->spec->name, text);
 }
 
 static void spawn(struct hf_component *c)
@@ -326,7 +351,8 @@ static void spawn(struct hf_component *c)
 	c->limit = (struct hf_limit){};
 	r = start_process(c);
 	if (r < 0) {
-		hf_error("component '%s' does not start: %s", c->spec->name, c->detail);
+		hf_component_log(c, HF_LOG_ERROR, NULL, "component '%s' does not start: %s",
+				 c->spec->name, c->detail);
 		hf_component_input(c, HF_INPUT_SPAWN_FAILED, &arg);
 		return;
 	}
@@ -334,10 +360,13 @@ static void spawn(struct hf_component *c)
 	c->awaiting_ready = c->died && !c->death.exit_to_ready_us;
 	hf_component_input(c, HF_INPUT_SPAWNED, &arg);
 	if (c->died)
-		hf_info("component '%s' started (pid %u), %llu µs after its predecessor's end",
+		hf_component_log(
+			c, HF_LOG_INFO, NULL,
+			"component '%s' started (pid %u), %llu µs after its predecessor's end",
 			c->spec->name, c->pid, (unsigned long long)c->death.exit_to_exec_us);
 	else
-		hf_info("component '%s' started (pid %u)", c->spec->name, c->pid);
+		hf_component_log(c, HF_LOG_INFO, NULL, "component '%s' started (pid %u)",
+				 c->spec->name, c->pid);
 	tell_confinement(c, &before);
 }
 
@@ -361,7 +390,9 @@ static void kill_process(struct hf_component *c)
 {
 	if (c->machine.state == HF_STATE_STOPPING) {
 		if (!c->unanswered)
-			hf_warn("component '%s' (pid %u) did not stop within %llu s: SIGKILL",
+			hf_component_log(
+				c, HF_LOG_WARN, NULL,
+				"component '%s' (pid %u) did not stop within %llu s: SIGKILL",
 				c->spec->name, c->pid,
 				(unsigned long long)(c->policy.stop_ns / HF_NS_PER_S));
 		c->unanswered = true;
@@ -410,13 +441,15 @@ void hf_component_input(struct hf_component *c, enum hf_input in, const struct h
 		return;
 	hf_actions_component_changed(c->w->actions, c);
 	if (after == HF_STATE_BACKOFF || after == HF_STATE_HELD)
-		hf_notice("component '%s' %s → %s, next start in %llu ms: %s", c->spec->name,
-			  hf_state_name(before), hf_state_name(after),
-			  (unsigned long long)((c->machine.deadline_ns - now_ns) / HF_NS_PER_MS),
-			  c->detail);
+		hf_component_log(
+			c, HF_LOG_NOTICE, NULL, "component '%s' %s → %s, next start in %llu ms: %s",
+			c->spec->name, hf_state_name(before), hf_state_name(after),
+			(unsigned long long)((c->machine.deadline_ns - now_ns) / HF_NS_PER_MS),
+			c->detail);
 	else
-		hf_info("component '%s' %s → %s%s%s", c->spec->name, hf_state_name(before),
-			hf_state_name(after), c->detail[0] ? ": " : "", c->detail);
+		hf_component_log(c, HF_LOG_INFO, NULL, "component '%s' %s → %s%s%s", c->spec->name,
+				 hf_state_name(before), hf_state_name(after),
+				 c->detail[0] ? ": " : "", c->detail);
 	if (after == HF_STATE_STOPPED)
 		hf_watchdog_component_stopped(c->w);
 }
@@ -452,8 +485,9 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 			c->intent = HF_EXIT_HUNG;
 		hf_component_detail(c, "not ready after %llu s",
 				    (unsigned long long)(c->policy.ready_ns / HF_NS_PER_S));
-		hf_warn("component '%s' (pid %u) is %s%s", c->spec->name, c->pid, c->detail,
-			arg.alive ? ", but it moves" : " and does not move");
+		hf_component_log(c, HF_LOG_WARN, NULL, "component '%s' (pid %u) is %s%s",
+				 c->spec->name, c->pid, c->detail,
+				 arg.alive ? ", but it moves" : " and does not move");
 	}
 	hf_component_input(c, HF_INPUT_TIMER, &arg);
 	return 0;
@@ -531,6 +565,8 @@ int hf_component_new(struct hf_watchdog *w, const struct hf_component_spec *spec
 	c->spec = spec;
 	c->pidfd = c->view_fd = c->old_view_fd = -1;
 	c->tail.fd = -1;
+	c->fields[0] = (struct hf_log_field){"HOLDFAST_COMPONENT", spec->name};
+	c->tail.origin = (struct hf_log_origin){.name = spec->program, .fields = c->fields};
 	c->cgroup_dir = -1;
 	hf_confine_make(spec->network, &c->confine);
 	if (spec->owns_agent_state)
@@ -612,6 +648,7 @@ static bool adopt(struct hf_component *c, const struct hf_record *r)
 	c->start_ns = r->start_ns;
 	c->pidfd = fd;
 	c->adopted = true;
+	set_origin(c);
 	c->confined = (struct hf_confined){};
 	c->in_cgroup = c->cgroup_dir >= 0;
 	hold_view(c);
@@ -626,7 +663,9 @@ static bool adopt(struct hf_component *c, const struct hf_record *r)
 	/* It dials within a second of our start: from now on it is judged like any other. */
 	hf_hang_begin(&c->hang, now_ns);
 	hf_component_check_hang(c);
-	hf_notice("component '%s' (pid %u) was running and is adopted", c->spec->name, c->pid);
+	hf_component_log(c, HF_LOG_NOTICE, NULL,
+			 "component '%s' (pid %u) was running and is adopted", c->spec->name,
+			 c->pid);
 	return true;
 }
 
@@ -645,8 +684,9 @@ static void judge_missed_exit(struct hf_component *c, const struct hf_record *r)
 	hf_death_judge(&e, &c->death);
 	c->died = true;
 	hf_component_detail(c, "%s", c->death.text);
-	hf_warn("component '%s' (pid %u) ended while there was no watchdog: %s", c->spec->name,
-		r->pid, c->death.text);
+	hf_component_log(c, HF_LOG_WARN, hf_exit_cause_name(c->death.cause),
+			 "component '%s' (pid %u) ended while there was no watchdog: %s",
+			 c->spec->name, r->pid, c->death.text);
 }
 
 static void kill_orphan(uint32_t pid, void *arg)
@@ -655,8 +695,9 @@ static void kill_orphan(uint32_t pid, void *arg)
 
 	if (pid == c->pid || pid == (uint32_t)getpid())
 		return;
-	hf_warn("pid %u is in the cgroup of '%s' and is not its process: SIGKILL", pid,
-		c->spec->name);
+	hf_component_log(c, HF_LOG_WARN, NULL,
+			 "pid %u is in the cgroup of '%s' and is not its process: SIGKILL", pid,
+			 c->spec->name);
 	(void)kill((pid_t)pid, SIGKILL);
 }
 
@@ -687,7 +728,8 @@ void hf_component_begin(struct hf_component *c)
 	if (!r.want_up) {
 		hf_component_detail(c, "stopped by request");
 		c->since_realtime_ns = hf_now_realtime_ns();
-		hf_info("component '%s' stays stopped, as somebody asked", c->spec->name);
+		hf_component_log(c, HF_LOG_INFO, NULL,
+				 "component '%s' stays stopped, as somebody asked", c->spec->name);
 		return;
 	}
 	hf_component_request(c, HF_INPUT_START, "");

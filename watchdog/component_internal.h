@@ -59,11 +59,15 @@ struct hf_component {
 	struct hf_death death;
 	bool awaiting_ready; /* exit_to_ready_us is still to be measured */
 	struct hf_tail tail;
+	struct hf_log_field fields[2]; /* of its lines in the journal */
 	char last_stderr[HF_TAIL_KEEP + 1];
 
 	sd_event_source *exit_source, *timer, *hang_timer, *tail_source;
 };
 
+/* A line about it, with the journal's fields for component and cause (a name, or NULL). */
+void hf_component_log(const struct hf_component *c, enum hf_log_level level, const char *cause,
+		      const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 /* Why it is in its state, one line for people. */
 void hf_component_detail(struct hf_component *c, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));

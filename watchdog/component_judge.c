@@ -48,7 +48,8 @@ static void convict(struct hf_component *c, uint64_t now_ns)
 				    c->hang.stuck_worker, (unsigned long long)silent_ms);
 	else
 		hf_component_detail(c, "no progress for %llu ms", (unsigned long long)silent_ms);
-	hf_error("component '%s' (pid %u) is hung: %s", c->spec->name, c->pid, c->detail);
+	hf_component_log(c, HF_LOG_ERROR, hf_exit_cause_name(HF_EXIT_HUNG),
+			 "component '%s' (pid %u) is hung: %s", c->spec->name, c->pid, c->detail);
 	keep_hang_report(c, c->detail);
 	c->intent = HF_EXIT_HUNG;
 	hf_component_input(c, HF_INPUT_HANG, NULL);
@@ -64,11 +65,14 @@ static void tell_liveness(struct hf_component *c, enum hf_liveness before, uint6
 		if (before == HF_LIVE_LATE)
 			return;
 		hf_component_detail(c, "moves again");
-		hf_notice("component '%s' (pid %u) moves again", c->spec->name, c->pid);
+		hf_component_log(c, HF_LOG_NOTICE, NULL, "component '%s' (pid %u) moves again",
+				 c->spec->name, c->pid);
 		return;
 	}
 	hf_component_detail(c, "not moving: %s", hf_liveness_name(l));
-	hf_warn("component '%s' (pid %u) shows no progress for %llu ms: %s; it is not killed for that",
+	hf_component_log(
+		c, HF_LOG_WARN, NULL,
+		"component '%s' (pid %u) shows no progress for %llu ms: %s; it is not killed for that",
 		c->spec->name, c->pid,
 		(unsigned long long)((now_ns - c->hang.silent_since_ns) / HF_NS_PER_MS),
 		hf_liveness_name(l));
@@ -137,7 +141,9 @@ void hf_component_check_limits(struct hf_component *c)
 				    c->limit.cpu_permille / 10, cpu_max);
 		break;
 	}
-	hf_error("component '%s' (pid %u) is over its limit: %s", c->spec->name, c->pid, c->detail);
+	hf_component_log(c, HF_LOG_ERROR, hf_exit_cause_name(HF_EXIT_LIMIT),
+			 "component '%s' (pid %u) is over its limit: %s", c->spec->name, c->pid,
+			 c->detail);
 	c->intent = HF_EXIT_LIMIT;
 	hf_component_input(c, HF_INPUT_LIMIT, NULL);
 }

@@ -175,7 +175,7 @@ void hf_component_conn_gone(struct hf_component *c, struct hf_peer *peer)
 
 void hf_component_view(const struct hf_component *c, struct hf_component_view *ret)
 {
-	struct hf_confined confined;
+	struct hf_confined confined = c->confined;
 
 	*ret = (struct hf_component_view){
 		.name = c->spec->name,
@@ -191,11 +191,9 @@ void hf_component_view(const struct hf_component *c, struct hf_component_view *r
 		.last_exit = c->died ? &c->death : NULL,
 	};
 	(void)hf_strlcpy(ret->detail, c->detail, sizeof(ret->detail));
-	if (c->pid && hf_confine_observe(c->pid, &confined) == 0) {
-		confined.filter_error = c->confined.filter_error;
-		confined.view_error = c->confined.view_error;
+	/* Its start told; of an adopted one, whose start was another watchdog's, /proc tells. */
+	if (c->pid && (!c->adopted || hf_confine_observe(c->pid, &confined) == 0))
 		hf_confine_describe(&confined, ret->confinement, sizeof(ret->confinement));
-	}
 	(void)hf_strlcpy(ret->last_stderr, c->last_stderr, sizeof(ret->last_stderr));
 }
 

@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -46,16 +45,8 @@ void hf_tail_done(struct hf_tail *t)
 	t->fd = hf_close(t->fd);
 }
 
-static void pass_on_stderr(const char *line, size_t len)
-{
-	struct iovec v[2] = {{(void *)line, len}, {(void *)"\n", 1}};
-
-	/* Our own stderr failing is not this line's business. */
-	(void)!writev(STDERR_FILENO, v, 2);
-}
-
 void hf_tail_feed(struct hf_tail *t, const char *data, size_t len,
-		  void (*pass_on)(const char *line, size_t len))
+		  void (*pass_on)(const struct hf_log_origin *o, const char *line, size_t len))
 {
 	for (size_t i = 0; i < len; i++) {
 		char c = data[i];
@@ -67,7 +58,7 @@ void hf_tail_feed(struct hf_tail *t, const char *data, size_t len,
 		if (c != '\n')
 			t->line[t->line_len++] = c;
 		if (c == '\n' || t->line_len == sizeof(t->line)) {
-			pass_on(t->line, t->line_len);
+			pass_on(&t->origin, t->line, t->line_len);
 			t->line_len = 0;
 		}
 	}
@@ -82,7 +73,7 @@ void hf_tail_read(struct hf_tail *t)
 
 		if (n <= 0)
 			return; /* EAGAIN: nothing more; there is no end of file, see tail.h */
-		hf_tail_feed(t, buf, (size_t)n, pass_on_stderr);
+		hf_tail_feed(t, buf, (size_t)n, hf_log_pass_on);
 		total += (size_t)n;
 	}
 }

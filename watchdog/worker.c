@@ -90,6 +90,7 @@ struct hf_worker {
 	char reason[HF_WORKER_TEXT_MAX];
 	struct hf_ratelimit frames;
 	struct hf_tail tail;
+	struct hf_log_field fields[2]; /* of its lines in the journal */
 	sd_event_source *exit_source, *frame_source, *timer, *tail_source;
 };
 
@@ -286,6 +287,7 @@ static void judge_status(struct hf_worker *k, int status)
 
 	if (k->judged)
 		return;
+	k->tail.origin.pid = 0;
 	last_line(k, line, sizeof(line));
 	if (k->asked)
 		judge(k, HF_WORKER_CANCELLED, "cancelled");
@@ -612,6 +614,12 @@ static int spawn(struct hf_worker *k, gid_t gid, struct hf_err *err)
 	k->pid = spawned.pid;
 	k->pidfd = spawned.pidfd;
 	k->in_cgroup = spawned.in_cgroup;
+	k->fields[0] = (struct hf_log_field){"HOLDFAST_COMPONENT", k->spec.name};
+	k->tail.origin = (struct hf_log_origin){.name = k->spec.program,
+						.pid = k->pid,
+						.uid = k->uid,
+						.gid = gid,
+						.fields = k->fields};
 	if (spawned.view_error)
 		hf_warn_r(spawned.view_error, "worker '%s' runs without a read-only view",
 			  k->spec.name);

@@ -13,6 +13,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/types.h>
 
 enum hf_log_level {
 	HF_LOG_ERROR = 3, /* syslog severities */
@@ -22,7 +23,10 @@ enum hf_log_level {
 	HF_LOG_DEBUG = 7,
 };
 
-/* Journal fields of an event, for machines; a NULL key ends the list. Keys: A-Z, 0-9, '_'. */
+/*
+ * Journal fields of an event, for machines; a NULL key ends the list. Keys: A-Z, 0-9, '_'. On stderr
+ * they follow the text as key=value, in lower case and without our prefix HOLDFAST_.
+ */
 struct hf_log_field {
 	const char *key;
 	const char *value;
@@ -64,6 +68,22 @@ int hf_log_r(enum hf_log_level level, int r, const char *fmt, ...)
 	} while (0)
 #define hf_error_r(r, ...) hf_log_r(HF_LOG_ERROR, (r), __VA_ARGS__)
 #define hf_warn_r(r, ...)  hf_log_r(HF_LOG_WARN, (r), __VA_ARGS__)
+
+/* Whose line it is that we pass on. */
+struct hf_log_origin {
+	const char *name; /* of its program; not what the line says, which is not to be trusted */
+	pid_t pid;        /* 0: it has ended */
+	uid_t uid;
+	gid_t gid;
+	const struct hf_log_field *fields; /* as for hf_log_fields() */
+};
+
+/*
+ * A line that another process wrote to a stderr we read, without '\n'. To the journal it goes taken
+ * apart, with the level, text and cause it names, as a message of that process (as root; of ours
+ * when it has ended). To stderr it goes as it is.
+ */
+void hf_log_pass_on(const struct hf_log_origin *o, const char *line, size_t len);
 
 /* Out of memory, the one error whose text is always the same. Returns -ENOMEM. */
 int hf_log_oom(void);

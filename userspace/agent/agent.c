@@ -784,7 +784,9 @@ void hf_agent_stop(struct hf_agent *a, const char *reason)
 	/* A reason that is no cause is a person's text. */
 	if (cause == HF_CAUSE_UNKNOWN)
 		cause = HF_CAUSE_AGENT_STOPPED;
-	hf_notice("stopping: %s", reason);
+	hf_log_fields(HF_LOG_NOTICE,
+		      (const struct hf_log_field[]){{"HOLDFAST_CAUSE", hf_cause_name(cause)}, {}},
+		      "stopping: %s", reason);
 	hf_supervise_stopping(a->supervise, reason);
 	hf_channel_stop(a->channel, hf_cause_name(cause));
 }

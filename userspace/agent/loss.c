@@ -86,6 +86,17 @@ static void store_evidence(struct hf_loss *l)
 				   &e->kernel); /* without memory the record lacks it */
 }
 
+/* The one field that people filter the journal by; the last of the line, see hf_log_pass_on(). */
+static void __attribute__((format(printf, 2, 3))) log_cause(const char *cause, const char *fmt, ...)
+{
+	const struct hf_log_field fields[] = {{"HOLDFAST_CAUSE", cause}, {}};
+	va_list ap;
+
+	va_start(ap, fmt);
+	hf_logv(HF_LOG_NOTICE, fields, fmt, ap);
+	va_end(ap);
+}
+
 static void seal(struct hf_loss *l)
 {
 	struct hf_verdict v;
@@ -104,8 +115,8 @@ static void seal(struct hf_loss *l)
 	}
 	store_times(l);
 	hf_strlcpy(l->last_cause, l->rec->cause, sizeof(l->last_cause));
-	hf_notice("outage: %s (%s): %s, noticed after %llu us", l->rec->cause, l->rec->detected_by,
-		  l->rec->detail, (unsigned long long)l->rec->detect_us);
+	log_cause(l->rec->cause, "outage: %s (%s): %s, noticed after %llu us", l->rec->cause,
+		  l->rec->detected_by, l->rec->detail, (unsigned long long)l->rec->detect_us);
 	hf_outages_changed(l->store, l->rec);
 	finish(l);
 }
@@ -251,7 +262,8 @@ void hf_loss_amend(struct hf_loss *l, enum hf_cause from, enum hf_cause to, cons
 {
 	if (!l->rec || !l->sealed || !hf_streq(l->rec->cause, hf_cause_name(from)))
 		return;
-	hf_notice("outage: %s is %s after all: %s", l->rec->cause, hf_cause_name(to), detail);
+	log_cause(hf_cause_name(to), "outage: %s is %s after all: %s", l->rec->cause,
+		  hf_cause_name(to), detail);
 	hf_outage_set(&l->rec->cause, hf_cause_name(to));
 	hf_outage_set(&l->rec->detail, detail);
 	hf_strlcpy(l->last_cause, l->rec->cause, sizeof(l->last_cause));

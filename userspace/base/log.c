@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -84,17 +85,44 @@ enum hf_log_level hf_log_level(void)
 	return (enum hf_log_level)max_level;
 }
 
-static bool send_to_journal(enum hf_log_level level, const char *text,
-			    const struct hf_log_field *fields)
+/* as NULL: ourselves. */
+static bool send_datagram(const struct hf_buf *b, const struct ucred *as)
+{
+	union {
+		struct cmsghdr header; /* for its alignment */
+		char bytes[CMSG_SPACE(sizeof(struct ucred))];
+	} control = {};
+	struct iovec v = {.iov_base = b->data, .iov_len = b->len};
+	struct msghdr m = {
+		.msg_name = &journal_addr,
+		.msg_namelen = sizeof(journal_addr),
+		.msg_iov = &v,
+		.msg_iovlen = 1,
+	};
+
+	if (as) {
+		m.msg_control = control.bytes;
+		m.msg_controllen = sizeof(control.bytes);
+		control.header = (struct cmsghdr){
+			.cmsg_len = CMSG_LEN(sizeof(*as)),
+			.cmsg_level = SOL_SOCKET,
+			.cmsg_type = SCM_CREDENTIALS,
+		};
+		memcpy(CMSG_DATA(&control.header), as, sizeof(*as));
+	}
+	return sendmsg(journal_fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
+}
+
+static bool send_to_journal(const char *name, const struct ucred *as, enum hf_log_level level,
+			    const char *text, const struct hf_log_field *fields)
 {
 	struct hf_buf out = {};
 	bool sent = false;
 
 	if (journal_fd < 0)
 		return false;
-	if (hf_log_format_journal(&out, program, level, text, fields) == 0)
-		sent = sendto(journal_fd, out.data, out.len, MSG_DONTWAIT | MSG_NOSIGNAL,
-			      (const struct sockaddr *)&journal_addr, sizeof(journal_addr)) >= 0;
+	if (hf_log_format_journal(&out, name, level, text, fields) == 0)
+		sent = (as && send_datagram(&out, as)) || send_datagram(&out, NULL);
 	hf_buf_done(&out);
 	return sent;
 }
@@ -113,8 +141,41 @@ static void write_to_stderr(enum hf_log_level level, const char *text,
 
 static void emit(enum hf_log_level level, const struct hf_log_field *fields, const char *text)
 {
-	if (!send_to_journal(level, text, fields))
+	if (!send_to_journal(program, NULL, level, text, fields))
 		write_to_stderr(level, text, fields);
+}
+
+static void pass_on_to_stderr(const char *line, size_t len)
+{
+	struct iovec v[2] = {{(void *)line, len}, {(void *)"\n", 1}};
+
+	/* Our own stderr failing is not this line's business. */
+	(void)!writev(STDERR_FILENO, v, 2);
+}
+
+void hf_log_pass_on(const struct hf_log_origin *o, const char *line, size_t len)
+{
+	const struct ucred as = {.pid = o->pid, .uid = o->uid, .gid = o->gid};
+	struct hf_log_field fields[HF_LOG_FIELDS_MAX + 1] = {};
+	char copy[HF_LOG_TEXT_MAX + 128]; /* a whole text and what stands before it */
+	struct hf_log_line parsed;
+	size_t n = 0;
+
+	if (journal_fd >= 0 && o->name && len < sizeof(copy)) {
+		memcpy(copy, line, len);
+		copy[len] = 0;
+		hf_log_parse_line(copy, &parsed);
+		while (n < HF_LOG_FIELDS_MAX - 1 && o->fields && o->fields[n].key) {
+			fields[n] = o->fields[n];
+			n++;
+		}
+		if (parsed.cause)
+			fields[n] = (struct hf_log_field){"HOLDFAST_CAUSE", parsed.cause};
+		if (send_to_journal(o->name, o->pid ? &as : NULL, parsed.level, parsed.text,
+				    fields))
+			return;
+	}
+	pass_on_to_stderr(line, len);
 }
 
 void hf_logv(enum hf_log_level level, const struct hf_log_field *fields, const char *fmt,

@@ -8,6 +8,9 @@
 
 #include "base/clock.h"
 
+/* Keeps our fields apart from everybody else's in the journal. */
+#define PREFIX "HOLDFAST_"
+
 const char *hf_log_level_name(enum hf_log_level level)
 {
 	switch (level) {
@@ -48,10 +51,11 @@ static bool key_valid(const char *key)
 
 static int append_line_field(struct hf_buf *out, const struct hf_log_field *f)
 {
+	const char *bare = hf_startswith(f->key, PREFIX) ? f->key + strlen(PREFIX) : f->key;
 	char key[64], value[HF_LOG_TEXT_MAX];
 	bool quote;
 
-	(void)hf_strlcpy(key, f->key, sizeof(key));
+	(void)hf_strlcpy(key, bare, sizeof(key));
 	for (char *p = key; *p; p++)
 		*p = (char)tolower((unsigned char)*p);
 	(void)hf_strlcpy(value, f->value ? f->value : "", sizeof(value));
@@ -79,6 +83,45 @@ int hf_log_format_line(struct hf_buf *out, uint64_t realtime_ns, const char *nam
 	if (r < 0)
 		return r;
 	return hf_buf_append(out, "\n", 1);
+}
+
+/* TIME NAME[PID] LEVEL: TEXT */
+static bool parse_head(char *line, struct hf_log_line *ret)
+{
+	char *name = strchr(line, ' '), *level = name ? strchr(name + 1, ' ') : NULL, *end;
+	int r;
+
+	if (!level || level == line || level[-1] != ']' || *line < '0' || *line > '9')
+		return false;
+	level++;
+	end = strstr(level, ": ");
+	if (!end)
+		return false;
+	*end = 0;
+	r = hf_log_level_from_name(level);
+	if (r < 0) {
+		*end = ':';
+		return false;
+	}
+	ret->level = (enum hf_log_level)r;
+	ret->text = end + 2;
+	return true;
+}
+
+void hf_log_parse_line(char *line, struct hf_log_line *ret)
+{
+	static const char cause[] = " cause=";
+	char *last;
+
+	*ret = (struct hf_log_line){.level = HF_LOG_WARN, .text = line};
+	if (!parse_head(line, ret))
+		return;
+	last = strrchr(ret->text, ' ');
+	if (!last || !hf_startswith(last, cause) || !last[strlen(cause)] ||
+	    last[strspn(last + strlen(cause), "abcdefghijklmnopqrstuvwxyz_") + strlen(cause)])
+		return;
+	*last = 0;
+	ret->cause = last + strlen(cause);
 }
 
 static int append_journal_field(struct hf_buf *out, const char *key, const char *value)

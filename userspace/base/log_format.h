@@ -27,6 +27,16 @@ int hf_log_format_line(struct hf_buf *out, uint64_t realtime_ns, const char *nam
 		       enum hf_log_level level, const char *text,
 		       const struct hf_log_field *fields);
 
+/* What a line of hf_log_format_line() says, cut up in place. */
+struct hf_log_line {
+	enum hf_log_level level;
+	char *text;
+	char *cause; /* of a last field cause=word, which is then no part of the text; or NULL */
+};
+
+/* A line of any other form is a text with level warn: somebody wrote past the log. */
+void hf_log_parse_line(char *line, struct hf_log_line *ret);
+
 /* One datagram of the journal's native protocol. -ENOMEM. */
 int hf_log_format_journal(struct hf_buf *out, const char *name, enum hf_log_level level,
 			  const char *text, const struct hf_log_field *fields);

@@ -44,9 +44,14 @@ static void a_line_has_time_name_pid_level_text_and_fields(void **state)
 	static const char want[] = "2026-01-02T03:04:05.123Z agent[42] warn: lost 'x' y? "
 				   "cause=peer_reset note=\"two words\" empty=\"\"\n";
 	const struct hf_log_field fields[] = {
-		{"CAUSE", "peer_reset"}, {"lower", "no"}, {"_TRUSTED", "no"},
-		{"BAD KEY", "no"},       {"", "no"},      {"NOTE", "two words"},
-		{"EMPTY", NULL},         {NULL, NULL},
+		{"HOLDFAST_CAUSE", "peer_reset"},
+		{"lower", "no"},
+		{"_TRUSTED", "no"},
+		{"BAD KEY", "no"},
+		{"", "no"},
+		{"NOTE", "two words"},
+		{"EMPTY", NULL},
+		{NULL, NULL},
 	};
 	struct hf_buf b = {};
 
@@ -83,6 +88,52 @@ static void a_journal_datagram_keeps_fields_apart(void **state)
 	(void)state;
 	assert_ok(hf_log_format_journal(&b, "agent", HF_LOG_ERROR, "a\nb", fields));
 	assert_buf(&b, want, sizeof(want) - 1);
+}
+
+static void a_line_is_taken_apart_and_nothing_is_taken_on_trust(void **state)
+{
+	static const struct {
+		const char *line;
+		enum hf_log_level level;
+		const char *text, *cause;
+	} rows[] = {
+		{"", HF_LOG_WARN, "", NULL},
+		{"plain words", HF_LOG_WARN, "plain words", NULL},
+		{"==1==ERROR: AddressSanitizer: x", HF_LOG_WARN, "==1==ERROR: AddressSanitizer: x",
+		 NULL},
+		{"2026-01-02T03:04:05.123Z agent[42] info: hello: you", HF_LOG_INFO, "hello: you",
+		 NULL},
+		{"2026-01-02T03:04:05.123Z agent[42] error: x cause=peer_reset", HF_LOG_ERROR, "x",
+		 "peer_reset"},
+		{"2026-01-02T03:04:05.123Z agent[42] warn: x cause=", HF_LOG_WARN,
+		 "x cause=", NULL},
+		{"2026-01-02T03:04:05.123Z agent[42] warn: x cause=A B", HF_LOG_WARN, "x cause=A B",
+		 NULL},
+		{"2026-01-02T03:04:05.123Z agent[42] info: x cause=Peer", HF_LOG_INFO,
+		 "x cause=Peer", NULL},
+		{"2026-01-02T03:04:05.123Z agent[42] info: cause=oom", HF_LOG_INFO, "cause=oom",
+		 NULL},
+		{"2026-01-02T03:04:05.123Z agent[42] shout: x", HF_LOG_WARN,
+		 "2026-01-02T03:04:05.123Z agent[42] shout: x", NULL},
+		{"2026-01-02T03:04:05.123Z agent info: x", HF_LOG_WARN,
+		 "2026-01-02T03:04:05.123Z agent info: x", NULL},
+		{"2 ] info", HF_LOG_WARN, "2 ] info", NULL},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < HF_ARRAY_SIZE(rows); i++) {
+		struct hf_log_line got;
+		char line[128];
+
+		assert_true(hf_strlcpy(line, rows[i].line, sizeof(line)));
+		hf_log_parse_line(line, &got);
+		assert_int_equal(got.level, rows[i].level);
+		assert_string_equal(got.text, rows[i].text);
+		if (rows[i].cause)
+			assert_string_equal(got.cause, rows[i].cause);
+		else
+			assert_null(got.cause);
+	}
 }
 
 static void level_names_round_trip(void **state)
@@ -188,6 +239,42 @@ static void the_journal_gets_datagrams_and_its_loss_goes_to_stderr(void **state)
 	hf_log_use_journal(NULL);
 }
 
+static void anothers_line_becomes_a_message_of_its_own(void **state)
+{
+	const struct hf_test_dir *d = *state;
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	const struct hf_log_field fields[] = {{"HOLDFAST_COMPONENT", "agent"}, {}};
+	struct hf_log_origin o = {.name = "the-agent", .pid = getpid(), .fields = fields};
+	static const char line[] = "2026-01-02T03:04:05.123Z liar[1] notice: lost cause=peer_reset";
+	static const char want[] = "PRIORITY=5\nSYSLOG_IDENTIFIER=the-agent\nMESSAGE=lost\n"
+				   "HOLDFAST_COMPONENT=agent\nHOLDFAST_CAUSE=peer_reset\n";
+	_cleanup_close_ int journal = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	_cleanup_free_ char *plain = NULL;
+	char got[256], expected[128];
+	int saved;
+
+	assert_true(hf_strf(addr.sun_path, sizeof(addr.sun_path), "%.90s/j", d->path));
+	assert_int_equal(bind(journal, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	hf_log_init("unit");
+	hf_log_use_journal(addr.sun_path);
+	o.uid = getuid();
+	o.gid = getgid();
+	hf_log_pass_on(&o, line, strlen(line));
+	assert_int_equal(recv(journal, got, sizeof(got), MSG_DONTWAIT), sizeof(want) - 1);
+	assert_memory_equal(got, want, sizeof(want) - 1);
+	/* A process that is gone cannot be named as the sender: it is said all the same. */
+	o.pid = INT32_MAX;
+	hf_log_pass_on(&o, line, strlen(line));
+	assert_int_equal(recv(journal, got, sizeof(got), MSG_DONTWAIT), sizeof(want) - 1);
+
+	hf_log_use_journal(NULL);
+	saved = stderr_begin(d);
+	hf_log_pass_on(&o, line, strlen(line));
+	plain = stderr_end(d, saved);
+	(void)hf_strf(expected, sizeof(expected), "%s\n", line);
+	assert_string_equal(plain, expected);
+}
+
 static void journal_stream_of_another_file_is_not_ours(void **state)
 {
 	const struct hf_test_dir *d = *state;
@@ -212,10 +299,12 @@ int main(void)
 		cmocka_unit_test(a_line_has_time_name_pid_level_text_and_fields),
 		cmocka_unit_test(a_long_line_is_cut),
 		cmocka_unit_test(a_journal_datagram_keeps_fields_apart),
+		cmocka_unit_test(a_line_is_taken_apart_and_nothing_is_taken_on_trust),
 		cmocka_unit_test(level_names_round_trip),
 		WITH_DIR(stderr_gets_plain_lines_and_errno_stays),
 		cmocka_unit_test(environment_sets_the_level),
 		WITH_DIR(the_journal_gets_datagrams_and_its_loss_goes_to_stderr),
+		WITH_DIR(anothers_line_becomes_a_message_of_its_own),
 		WITH_DIR(journal_stream_of_another_file_is_not_ours),
 	};
 
