@@ -45,7 +45,7 @@ struct hf_events {
 	uint64_t map_ids[_HF_RING_MAX];
 	struct hf_kernel_info *info;
 	enum hf_sup_assist assist;
-	sd_event_source *urgent, *poll, *again;
+	sd_event_source *urgent, *bulk, *poll, *again;
 
 	struct hf_recent *recent;
 	struct hf_tally *tally;
@@ -323,6 +323,18 @@ static int on_urgent(sd_event_source *s, int fd, uint32_t revents, void *userdat
 	return 0;
 }
 
+/* An eighth of the ring has filled up since the last time; what is less waits for the timer. */
+static int on_bulk(sd_event_source *s, int fd, uint32_t revents, void *userdata)
+{
+	struct hf_events *e = HF_CAST(userdata, struct hf_events, EVENTS_MAGIC);
+
+	(void)s;
+	(void)fd;
+	(void)revents;
+	read_both(e);
+	return 0;
+}
+
 static int on_again(sd_event_source *s, void *userdata)
 {
 	struct hf_events *e = HF_CAST(userdata, struct hf_events, EVENTS_MAGIC);
@@ -380,7 +392,8 @@ static uint64_t map_id_of(int fd)
 static void unmap(struct hf_events *e)
 {
 	sd_event_source_disable_unref(e->urgent);
-	e->urgent = NULL;
+	sd_event_source_disable_unref(e->bulk);
+	e->urgent = e->bulk = NULL;
 	if (e->rings) {
 		/* What is not settled stays uncommitted: whoever maps the ring next reads it again. */
 		e->rings = hf_rings_free(e->rings);
@@ -415,11 +428,16 @@ static int map_rings(struct hf_events *e, int fds[static _HF_SUP_FD_MAX])
 			    EPOLLIN | EPOLLET, on_urgent, e);
 	if (r >= 0)
 		r = sd_event_source_set_priority(e->urgent, SD_EVENT_PRIORITY_IMPORTANT);
+	/* A flood is read in time: between two runs of the timer the ring may fill more than once. */
+	if (r >= 0)
+		r = sd_event_add_io(e->event, &e->bulk, hf_rings_fd(e->rings, HF_RING_BULK),
+				    EPOLLIN | EPOLLET, on_bulk, e);
 	if (r < 0) {
 		unmap(e);
 		return r;
 	}
 	(void)sd_event_source_set_description(e->urgent, "urgent ring"); /* for debugging only */
+	(void)sd_event_source_set_description(e->bulk, "bulk ring");
 	return 0;
 }
 
