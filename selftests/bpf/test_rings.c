@@ -3,6 +3,7 @@
 #include "harness.h"
 
 #include <grp.h>
+#include <netinet/tcp.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -159,8 +160,11 @@ static void pins_go_on_when_the_loader_has_died(void **state)
 	kt_run(&b, "storm", "1");
 	kt_drain(t);
 	kt_drain(t);
+	/* By socket: on a host that stalls, a late packet may earn a reset from the listener as well. */
 	for (i = n = 0; i < t->n_events; i++)
-		n += t->events[i].header.kind == HF_EVENT_CONN_RESET_SENT;
+		n += t->events[i].header.kind == HF_EVENT_CONN_RESET_SENT &&
+		     !(t->events[i].header.flags & HF_EVENT_F_NO_SOCKET) &&
+		     t->events[i].conn.conn.state != TCP_LISTEN;
 	if (n != 8)
 		kt_show(t);
 	assert_int_equal(n, 8);
