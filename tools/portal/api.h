@@ -38,6 +38,15 @@ void hf_api_session_open(struct hf_portal *p, struct hf_request *rq);
 void hf_api_session_get(struct hf_portal *p, struct hf_request *rq);
 void hf_api_session_close(struct hf_portal *p, struct hf_request *rq);
 void hf_api_stream(struct hf_portal *p, struct hf_request *rq);
+/* api_actions.c */
+void hf_api_action_create(struct hf_portal *p, struct hf_request *rq);
+void hf_api_endpoint_actions(struct hf_portal *p, struct hf_request *rq);
+void hf_api_actions_list(struct hf_portal *p, struct hf_request *rq);
+void hf_api_action_get(struct hf_portal *p, struct hf_request *rq);
+void hf_api_action_artifact(struct hf_portal *p, struct hf_request *rq);
+void hf_api_action_cancel(struct hf_portal *p, struct hf_request *rq);
+void hf_api_action_key_get(struct hf_portal *p, struct hf_request *rq);
+void hf_api_action_key_rotate(struct hf_portal *p, struct hf_request *rq);
 /* api_system.c */
 void hf_api_healthz(struct hf_portal *p, struct hf_request *rq);
 void hf_api_readyz(struct hf_portal *p, struct hf_request *rq);

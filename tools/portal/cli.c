@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/str.h"
+#include "tools/portal/action_key.h"
 #include "tools/portal/portal.h"
 #include "tools/portal/token.h"
 
@@ -177,10 +178,40 @@ static int check(struct hf_portal *p)
 	return EXIT_SUCCESS;
 }
 
+/* A portal that runs notices the new file and tells its endpoints. */
+static int rotate_action_key(struct hf_portal *p)
+{
+	_cleanup_(hf_action_key_freep) struct hf_action_key *k = NULL;
+	_cleanup_(hf_store_closep) struct hf_store *s = NULL;
+	struct hf_err err = {};
+	char id[17];
+	int r;
+
+	if (open_store(p, &s) != 0)
+		return EXIT_FAILURE;
+	r = hf_action_key_rotate(p->state_fd, hf_now_realtime_ns(), &err);
+	if (r == 0)
+		r = hf_action_key_open(p->state_fd, hf_now_realtime_ns(), &k, &err);
+	if (r < 0)
+		return fail("rotate-action-key", err.msg);
+	hf_action_key_id(k, id);
+	r = hf_store_begin(s);
+	if (r == 0)
+		r = write_audit(s, "action_key.rotate", id);
+	if (r == 0)
+		r = hf_store_commit(s);
+	if (r < 0)
+		return fail("rotate-action-key: audit log", hf_store_error(s));
+	(void)printf("%s\n", id);
+	return EXIT_SUCCESS;
+}
+
 int hf_portal_cli(struct hf_portal *p, int argc, char **argv)
 {
 	if (argc == 1 && hf_streq(argv[0], "check"))
 		return check(p);
+	if (argc == 1 && hf_streq(argv[0], "rotate-action-key"))
+		return rotate_action_key(p);
 	if (argc < 2 || !hf_streq(argv[0], "token"))
 		return 2;
 	if (hf_streq(argv[1], "create"))

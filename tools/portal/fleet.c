@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "holdfast/cause.h"
+#include "tools/portal/action.h"
 #include "tools/portal/hub.h"
 #include "tools/portal/link.h"
 #include "tools/portal/portal.h"
@@ -226,6 +227,7 @@ void hf_fleet_apply_authorization(struct hf_portal *p, struct hf_endpoint *ep,
 	hf_fleet_publish(p, ep);
 	if (ep->link)
 		hf_link_authorization_changed(ep->link);
+	hf_actions_linked(p, ep);
 }
 
 /* ---- life ----------------------------------------------------------------------------------- */
@@ -252,6 +254,7 @@ void hf_fleet_remove(struct hf_portal *p, struct hf_endpoint *ep)
 		hf_contest_abandon(link);
 		hf_link_forget_endpoint(link);
 	}
+	hf_actions_forget(p, ep);
 	ep->due = sd_event_source_disable_unref(ep->due);
 	hf_registry_remove(p->registry, ep);
 }
@@ -375,6 +378,7 @@ static void expire(struct hf_portal *p)
 		.events_before_ns = now - p->config.retention.events_days * day_ns,
 		.outages_before_ns = now - p->config.retention.outages_days * day_ns,
 		.audit_before_ns = now - p->config.retention.outages_days * day_ns,
+		.actions_before_ns = now - p->config.retention.outages_days * day_ns,
 		.events_max_rows = 5000000, /* 2 GB at 400 bytes each: what a small server has */
 		.slice = 5000,
 	};

@@ -7,6 +7,7 @@
  *	holdfast-portal [--dir DIR] token create … an enrolment token, by the database
  *	holdfast-portal [--dir DIR] token list
  *	holdfast-portal [--dir DIR] token revoke ID
+ *	holdfast-portal [--dir DIR] rotate-action-key
  *
  * With --dir the process works below DIR/portal, else in /var/lib/holdfast-portal with
  * /etc/holdfast/portal.yml. Exit codes: 0, 1 failed, 2 usage, 100 permanent (configuration), 111
@@ -30,6 +31,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "tools/portal/action.h"
 #include "tools/portal/auth.h"
 #include "tools/portal/ca.h"
 #include "tools/portal/cli.h"
@@ -244,6 +246,17 @@ static void exit_fleet(struct hf_portal *p)
 	p->fleet = hf_fleet_free(p->fleet);
 }
 
+static int init_actions(struct hf_portal *p, struct hf_err *err)
+{
+	return hf_actions_new(p, &p->actions, err);
+}
+
+static void exit_actions(struct hf_portal *p)
+{
+	hf_writer_drain(p->writer);
+	p->actions = hf_actions_free(p->actions);
+}
+
 static int init_server(struct hf_portal *p, struct hf_err *err)
 {
 	return hf_server_new(p, &p->server, err);
@@ -267,6 +280,7 @@ static const struct part {
 	{"auth", init_auth, exit_auth},
 	{"hub", init_hub, exit_hub},
 	{"fleet", init_fleet, exit_fleet},
+	{"actions", init_actions, exit_actions},
 	{"server", init_server, exit_server},
 };
 
@@ -462,7 +476,7 @@ static int exit_code(int r)
 static int usage(FILE *to, int code)
 {
 	(void)fputs(
-		"usage: holdfast-portal [--dir DIR] [check | token create|list|revoke …]\n"
+		"usage: holdfast-portal [--dir DIR] [check | token create|list|revoke … | rotate-action-key]\n"
 		"\n"
 		"Serves endpoints, API and web page. Without --dir: /etc/holdfast/portal.yml and\n"
 		"/var/lib/holdfast-portal; with it: DIR/portal.\n"
@@ -470,7 +484,8 @@ static int usage(FILE *to, int code)
 		"  check                         read configuration and database, then exit\n"
 		"  token create [--name N] [--ttl 24h] [--max-uses N] [--group G]\n"
 		"               [--pre-authorize]   print a new enrolment token\n"
-		"  token list | token revoke ID\n",
+		"  token list | token revoke ID\n"
+		"  rotate-action-key             make a new key for actions, signed by the old one\n",
 		to);
 	return code;
 }

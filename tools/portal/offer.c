@@ -73,7 +73,7 @@ void hf_offer_hash(Opamp__ConnectionSettingsOffers *offers, uint8_t hash[static 
 	offers->hash.len = 0;
 	memset(hash, 0, HF_HASH_SIZE);
 	if (hf_pb_pack(&offers->base, &packed) == 0)
-		hf_sha256(packed.data, packed.len, hash);
+		hf_hash_sha256(packed.data, packed.len, hash);
 	offers->hash.data = hash;
 	offers->hash.len = HF_HASH_SIZE;
 }

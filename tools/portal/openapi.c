@@ -56,6 +56,16 @@ static const struct {
 	 " netns:integer? owner_src:string? local:string? peer:string? reason:string?"},
 	{"Audit", "id:integer time:time actor:string? address:string? action:string object:string?"
 		  " detail:string?"},
+	{"ActionRequest", "kind:string params:object delivery_ttl_s:integer idle_limit_s:integer"
+			  " hard_limit_s:integer"},
+	{"Action",
+	 "id:string endpoint:string endpoint_name:string? kind:string params:object state:string"
+	 " reason:string? text:string? progress:integer created:time expires_at:time started:time?"
+	 " finished:time? changed:time delivery_ttl_s:integer idle_limit_s:integer"
+	 " hard_limit_s:integer actor:string? cancel_requested:boolean result:object?"
+	 " history:array artifact:object?"},
+	{"ActionKey", "id:string created:time keys:integer"},
+	{"ActionList", "items:[Action] next:string?"},
 	{"EndpointList", "items:[Endpoint] next:string?"},
 	{"TokenList", "items:[Token] next:string?"},
 	{"EventList", "items:[Event] next:string?"},

@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/ratelimit.h"
+#include "holdfast/action.h"
 #include "holdfast/config.h"
 #include "tools/portal/presence.h"
 #include "tools/portal/store.h"
@@ -34,6 +35,7 @@ struct hf_counters {
 	uint64_t auth_failed, rate_limited, overload_refused;
 	uint64_t sse_dropped;
 	uint64_t transitions[_HF_STATUS_MAX];
+	uint64_t actions_made, actions_sent, actions_over[_HF_ACTION_STATE_MAX];
 };
 
 struct hf_portal {
@@ -60,6 +62,7 @@ struct hf_portal {
 	struct hf_auth *auth;
 	struct hf_hub *hub;
 	struct hf_fleet *fleet;
+	struct hf_actions *actions;
 	struct hf_server *server;
 	struct hf_counters counters;
 };

@@ -20,6 +20,7 @@
 
 struct hf_registry;
 struct hf_link; /* opaque: the session that registered */
+struct hf_act;
 typedef struct sd_event_source sd_event_source;
 
 #define HF_COMPONENTS_MAX 8 /* agent, watchdog, workers; more would not fit a row of the page */
@@ -77,6 +78,7 @@ struct hf_endpoint {
 	struct hf_clone_row *clone; /* who else came with its identity; NULL: nobody */
 	struct hf_link *contender;  /* waits until the holder has answered or not (contest.c) */
 	sd_event_source *due;       /* the owner's timer (fleet.c) */
+	struct hf_act *actions;     /* that are not over (action.c) */
 	struct hf_endpoint *hash_next;
 };
 

@@ -130,7 +130,7 @@ static void hash_config(const struct config_job *j, uint8_t hash[static HF_HASH_
 			r = hf_buf_append(&all, j->rows[i].body, j->rows[i].len);
 	}
 	if (r == 0)
-		hf_sha256(all.data, all.len, hash);
+		hf_hash_sha256(all.data, all.len, hash);
 	else
 		memset(hash, 0, HF_HASH_SIZE); /* taken for a change: one write more */
 }

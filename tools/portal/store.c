@@ -19,7 +19,7 @@
 #include "base/assert.h"
 #include "base/str.h"
 
-#define STATEMENTS_MAX 96   /* more than there are query texts; running out is our bug */
+#define STATEMENTS_MAX 128   /* more than there are query texts; running out is our bug */
 #define BUSY_MS        5000 /* another process (holdfast-portal token create) holds the lock */
 
 struct cached {
@@ -91,6 +91,21 @@ static const char *const migrations[] = {
 	"CREATE TABLE offers(endpoint BLOB PRIMARY KEY, heartbeat INTEGER NOT NULL,"
 	" destination TEXT NOT NULL, offered INTEGER NOT NULL, changed INTEGER NOT NULL,"
 	" state INTEGER NOT NULL, error TEXT NOT NULL) WITHOUT ROWID;",
+	"CREATE TABLE actions(id BLOB PRIMARY KEY, endpoint BLOB NOT NULL, kind TEXT NOT NULL,"
+	" params TEXT NOT NULL, state INTEGER NOT NULL, over INTEGER NOT NULL, reason TEXT NOT NULL,"
+	" text TEXT NOT NULL, percent INTEGER NOT NULL, idle_limit_s INTEGER NOT NULL,"
+	" hard_limit_s INTEGER NOT NULL, ttl_s INTEGER NOT NULL, created INTEGER NOT NULL,"
+	" expires INTEGER NOT NULL, started INTEGER NOT NULL, finished INTEGER NOT NULL,"
+	" changed INTEGER NOT NULL, actor TEXT NOT NULL, idempotency TEXT NOT NULL,"
+	" cancel INTEGER NOT NULL, inferred INTEGER NOT NULL, artifact_bytes INTEGER NOT NULL,"
+	" artifact_sha256 BLOB, result BLOB) WITHOUT ROWID;"
+	"CREATE UNIQUE INDEX actions_once ON actions(endpoint, idempotency)"
+	" WHERE idempotency<>'';"
+	"CREATE INDEX actions_endpoint ON actions(endpoint, id);"
+	"CREATE INDEX actions_active ON actions(over, id);"
+	"CREATE TABLE action_history(action BLOB NOT NULL, at INTEGER NOT NULL,"
+	" state INTEGER NOT NULL, reason TEXT NOT NULL);"
+	"CREATE INDEX action_history_action ON action_history(action);",
 };
 
 unsigned hf_store_schema_version(void)

@@ -296,6 +296,65 @@ int hf_store_outages(struct hf_store *s, const struct hf_outage_filter *f,
 int hf_store_last_outages(struct hf_store *s, int (*fn)(const struct hf_outage_row *row, void *arg),
 			  void *arg);
 
+/* ---- actions -------------------------------------------------------------------------------- */
+#define HF_IDEMPOTENCY_MAX 129 /* with NUL */
+
+struct hf_action_row {
+	uint8_t id[HF_ID_SIZE]; /* UUIDv7: order of creation */
+	uint8_t endpoint[HF_ID_SIZE];
+	char kind[16];
+	char *params;       /* a JSON object as text; owned by whoever holds the row */
+	unsigned state;     /* enum hf_action_state */
+	char reason[64];    /* why it waits, or the name of a refusal */
+	char text[256];     /* what it is doing, or how it ended */
+	uint32_t percent;
+	uint32_t idle_limit_s, hard_limit_s, ttl_s;
+	uint64_t created_ns, expires_ns, started_ns, finished_ns, changed_ns;
+	char actor[64];
+	char idempotency[HF_IDEMPOTENCY_MAX]; /* "": none */
+	bool cancel;                          /* asked for */
+	bool inferred; /* it was announced and the endpoint left: its own word may still come */
+	uint64_t artifact_bytes;
+	uint8_t artifact_sha256[HF_HASH_SIZE];
+};
+
+/* -EEXIST: this endpoint has one with this idempotency key. Writes the first line of its history. */
+int hf_store_action_insert(struct hf_store *s, const struct hf_action_row *row);
+/*
+ * Everything that changes. history: also a line of it. result: NULL keeps the one that is stored.
+ */
+int hf_store_action_update(struct hf_store *s, const struct hf_action_row *row, bool history,
+			   const void *result, size_t result_len);
+/* ret->params is the caller's to free. -ENOENT. */
+int hf_store_action_get(struct hf_store *s, const uint8_t id[static HF_ID_SIZE],
+			struct hf_action_row *ret);
+int hf_store_action_by_key(struct hf_store *s, const uint8_t endpoint[static HF_ID_SIZE],
+			   const char *idempotency, struct hf_action_row *ret);
+/* The result's JSON as text, owned by the caller; NULL with 0: none. */
+int hf_store_action_result(struct hf_store *s, const uint8_t id[static HF_ID_SIZE], char **ret,
+			   size_t *ret_len);
+
+struct hf_action_filter {
+	const uint8_t *endpoint; /* NULL: all */
+	const char *kind;        /* NULL: all */
+	bool active;             /* only those that are not over, oldest first */
+	const uint8_t *before;   /* cursor: older than this id; NULL: from the newest */
+	unsigned limit;
+};
+
+/* row's params are borrowed during the callback. */
+int hf_store_actions(struct hf_store *s, const struct hf_action_filter *f,
+		     int (*fn)(const struct hf_action_row *row, void *arg), void *arg);
+
+struct hf_action_step {
+	uint64_t at_ns;
+	unsigned state;
+	char reason[64];
+};
+
+int hf_store_action_history(struct hf_store *s, const uint8_t id[static HF_ID_SIZE],
+			    int (*fn)(const struct hf_action_step *step, void *arg), void *arg);
+
 /* ---- audit ---------------------------------------------------------------------------------- */
 struct hf_audit_row {
 	uint64_t id; /* cursor, given by the store */
@@ -314,7 +373,7 @@ int hf_store_audit(struct hf_store *s, uint64_t before, unsigned limit,
 
 /* ---- retention ------------------------------------------------------------------------------ */
 struct hf_retention {
-	uint64_t events_before_ns, outages_before_ns, audit_before_ns;
+	uint64_t events_before_ns, outages_before_ns, audit_before_ns, actions_before_ns;
 	uint64_t events_max_rows;
 	unsigned slice; /* rows deleted at most per table and call */
 };

@@ -276,5 +276,20 @@ int hf_store_expire(struct hf_store *s, const struct hf_retention *p)
 			  "DELETE FROM audit WHERE id IN"
 			  " (SELECT id FROM audit WHERE at<? ORDER BY id LIMIT ?)",
 			  "ii", p->audit_before_ns, slice);
+	if (r < 0)
+		return r;
+	total += r;
+	r = hf_store_exec(s,
+			  "DELETE FROM actions WHERE id IN"
+			  " (SELECT id FROM actions WHERE over=1 AND changed<? LIMIT ?)",
+			  "ii", p->actions_before_ns, slice);
+	if (r < 0)
+		return r;
+	total += r;
+	r = hf_store_exec(s,
+			  "DELETE FROM action_history WHERE rowid IN (SELECT h.rowid FROM"
+			  " action_history h LEFT JOIN actions a ON a.id=h.action"
+			  " WHERE a.id IS NULL LIMIT ?)",
+			  "i", slice);
 	return r < 0 ? r : total + r;
 }

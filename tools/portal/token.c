@@ -34,14 +34,14 @@ static bool all_hex(const char *s, size_t len)
 	return true;
 }
 
-void hf_sha256(const void *data, size_t len, uint8_t hash[static HF_HASH_SIZE])
+void hf_hash_sha256(const void *data, size_t len, uint8_t hash[static HF_HASH_SIZE])
 {
 	(void)SHA256(data, len, hash); /* returns hash */
 }
 
 static void hash_secret(const char *secret, uint8_t hash[static HF_HASH_SIZE])
 {
-	hf_sha256(secret, HF_SECRET_HEX, hash);
+	hf_hash_sha256(secret, HF_SECRET_HEX, hash);
 }
 
 static int parse_as(const char *text, enum hf_secret_kind kind, struct hf_secret *ret)

@@ -38,7 +38,7 @@ int hf_secret_parse(const char *text, struct hf_secret *ret);
 void hf_secret_make(enum hf_secret_kind kind, const char *id, uint64_t unix_ns,
 		    struct hf_secret *ret, char text[static HF_SECRET_TEXT_MAX]);
 
-void hf_sha256(const void *data, size_t len, uint8_t hash[static HF_HASH_SIZE]);
+void hf_hash_sha256(const void *data, size_t len, uint8_t hash[static HF_HASH_SIZE]);
 
 /* Whether an enrolment token may be used now. */
 enum hf_token_verdict {

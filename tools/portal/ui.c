@@ -50,7 +50,7 @@ static void etag_of(const struct asset *a, char dst[static 40])
 {
 	uint8_t hash[HF_HASH_SIZE];
 
-	hf_sha256(a->data, (size_t)(a->data_end - a->data), hash);
+	hf_hash_sha256(a->data, (size_t)(a->data_end - a->data), hash);
 	dst[0] = '"';
 	hf_hex_encode(dst + 1, hash, 16);
 	(void)hf_strlcpy(dst + 33, "\"", 2);

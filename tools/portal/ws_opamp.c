@@ -19,6 +19,7 @@
 #include "base/str.h"
 #include "holdfast/cause.h"
 #include "holdfast/session.h"
+#include "tools/portal/action.h"
 #include "tools/portal/conn.h"
 #include "tools/portal/fleet.h"
 #include "tools/portal/link.h"
@@ -86,6 +87,7 @@ void hf_link_on_ended(void *userdata, enum hf_conn_end how)
 		hf_fleet_judge(l->portal, ep);
 		hf_fleet_publish(l->portal, ep);
 		hf_contest_holder_gone(ep);
+		hf_actions_unlinked(l->portal, ep, false);
 	}
 	if (l->jobs == 0)
 		link_free(l);
@@ -353,6 +355,7 @@ static Opamp__CustomMessage *make_welcome(struct hf_link *l, const struct hf_end
 {
 	Session__StreamAck acks[HF_LINK_STREAMS_MAX], *pointers[HF_LINK_STREAMS_MAX];
 	Session__Welcome w = SESSION__WELCOME__INIT;
+	_cleanup_(hf_buf_done) struct hf_buf keys = {};
 	struct hf_portal *p = l->portal;
 	char id[HF_UUID_TEXT_SIZE];
 
@@ -369,6 +372,8 @@ static Opamp__CustomMessage *make_welcome(struct hf_link *l, const struct hf_end
 	w.endpoint_id = id;
 	w.environment = p->config.environment;
 	w.portal_version = (char *)HF_VERSION; /* only read while packing */
+	hf_actions_keys(p, ep, &keys);
+	w.action_keys = (ProtobufCBinaryData){.data = keys.data, .len = keys.len};
 	return hf_opamp_custom_new(HF_CAP_SESSION, HF_MSG_WELCOME, &w.base);
 }
 
@@ -414,8 +419,8 @@ static void answer(struct hf_link *l, const Opamp__AgentToServer *m, Opamp__Cust
 		   Opamp__ConnectionSettingsOffers *offers)
 {
 	static char session[] = HF_CAP_SESSION, telemetry[] = HF_CAP_TELEMETRY,
-		    outage[] = HF_CAP_OUTAGE;
-	char *names[] = {session, telemetry, outage};
+		    outage[] = HF_CAP_OUTAGE, action[] = HF_CAP_ACTION;
+	char *names[] = {session, telemetry, outage, action};
 	Opamp__CustomCapabilities capabilities = OPAMP__CUSTOM_CAPABILITIES__INIT;
 	Opamp__ConnectionSettingsOffers own = OPAMP__CONNECTION_SETTINGS_OFFERS__INIT;
 	Opamp__OpAMPConnectionSettings settings = OPAMP__OP_AMPCONNECTION_SETTINGS__INIT;
@@ -536,6 +541,7 @@ void hf_link_go_live(struct hf_link *l, struct hf_endpoint *ep, Opamp__AgentToSe
 	hf_fleet_judge(p, ep);
 	hf_fleet_save(p, ep);
 	hf_fleet_publish(p, ep);
+	hf_actions_linked(p, ep);
 }
 
 /* ---- messages of a live link ---------------------------------------------------------------- */
@@ -585,6 +591,7 @@ static void leave(struct hf_link *l, const char *cause)
 	hf_fleet_judge(l->portal, ep);
 	hf_fleet_save(l->portal, ep);
 	hf_fleet_publish(l->portal, ep);
+	hf_actions_unlinked(l->portal, ep, true);
 }
 
 static void on_goodbye(struct hf_link *l, const Opamp__CustomMessage *cm)
@@ -630,6 +637,11 @@ static bool on_custom(struct hf_link *l, const Opamp__AgentToServer *m)
 	}
 	if (hf_opamp_custom_is(cm, HF_CAP_OUTAGE, HF_MSG_OUTAGE)) {
 		hf_telemetry_outage(l, cm);
+		return true;
+	}
+	if (hf_streq(cm->capability, HF_CAP_ACTION)) {
+		if (hf_actions_message(l, cm) < 0)
+			bad_request(l, "malformed action message");
 		return true;
 	}
 	return false; /* a capability we do not have: ignored, as the specification asks */
