@@ -59,7 +59,7 @@ int hf_ticket_keys(int dirfd, const char *client_ca, uint64_t now_unix_ns,
 
 	if (r < 0)
 		return hf_err_set(err, r, "read '%s': %s", client_ca, strerror(-r));
-	hf_sha256(bundle, len, block + 1 + SECRET_SIZE);
+	hf_hash_sha256(bundle, len, block + 1 + SECRET_SIZE);
 	r = load_secret(dirfd, now_unix_ns, block + 1);
 	if (r < 0)
 		return hf_err_set(err, r, "write '" HF_TICKET_FILE "': %s", strerror(-r));
@@ -67,7 +67,7 @@ int hf_ticket_keys(int dirfd, const char *client_ca, uint64_t now_unix_ns,
 		size_t rest = HF_TLS_TICKET_KEYS_SIZE - at;
 
 		block[0] = (uint8_t)(at / HF_HASH_SIZE);
-		hf_sha256(block, sizeof(block), hash);
+		hf_hash_sha256(block, sizeof(block), hash);
 		memcpy(keys + at, hash, rest < HF_HASH_SIZE ? rest : HF_HASH_SIZE);
 	}
 	hf_wipe(block, sizeof(block));
