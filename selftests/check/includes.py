@@ -67,7 +67,7 @@ THIRD_PARTY = [
     ("openssl/ssl.h", ["userspace/net/tls*.[ch]", "tools/portal/tls*.c", "selftests/*"]),
     ("openssl/*",
      ["userspace/net/*.c", "userspace/release/keys.c", "userspace/agent/identity*.c", "userspace/agent/enroll*.c",
-      "userspace/agent/host.c",
+      "userspace/agent/host.c", "userspace/scan/digest.c",
       "tools/portal/ca*.c", "tools/portal/token*.c", "tools/portal/auth*.c", "tools/portal/key*.c",
       "tools/swarm/*.c", "selftests/*"]),
     ("wslay/*", ["userspace/net/websocket.c"]),
