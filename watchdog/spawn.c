@@ -275,12 +275,12 @@ static int die_with_parent(pid_t parent)
 
 _Noreturn static void child(const struct hf_spawn *s, pid_t parent, int report_fd)
 {
-	int exe_fd, r;
+	int exe_fd, no_network_error = 0, r;
 
 	if (syscall(SYS_setsid) < 0)
 		fail(report_fd, STEP_SESSION);
 	if (s->worker.no_network && unshare(CLONE_NEWNET) < 0)
-		fail(report_fd, STEP_NETWORK);
+		no_network_error = errno;
 	exe_fd = move_executable(s->exe_fd);
 	if (exe_fd < 0)
 		fail(report_fd, STEP_DESCRIPTORS);
@@ -313,6 +313,10 @@ _Noreturn static void child(const struct hf_spawn *s, pid_t parent, int report_f
 	r = s->confine ? hf_confine_seal(s->confine, exe_fd, no_path) : 0;
 	if (r < 0)
 		report(report_fd, STEP_FILTER, -r);
+	/* Without a namespace of its own (a container) the filter has to keep it from the network. */
+	errno = no_network_error;
+	if (no_network_error && (r < 0 || !s->confine))
+		fail(report_fd, STEP_NETWORK);
 	(void)syscall(SYS_execveat, exe_fd, no_path, s->argv, s->envp, AT_EMPTY_PATH);
 	fail(report_fd, STEP_EXEC);
 }

@@ -23,7 +23,7 @@ struct hf_spawn_worker {
 	const int *fds;        /* become 3, 4, … */
 	size_t fds_n;          /* 0: stdin is /dev/null */
 	bool dies_with_us;     /* SIGKILL when the calling thread ends */
-	bool no_network;       /* a network namespace of its own, with nothing in it */
+	bool no_network; /* a network namespace of its own with nothing in it, or confine's filter */
 	bool background;       /* lowest priority for processor and disk */
 	uint64_t memory_bytes; /* of private memory; 0: no limit */
 	uint64_t file_bytes;   /* of any file it writes; 0: no limit */

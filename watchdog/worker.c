@@ -604,7 +604,7 @@ static int spawn(struct hf_worker *k, gid_t gid, struct hf_err *err)
 					.no_network = !k->spec.network,
 					.background = true,
 					.memory_bytes = LIMITS_MEMORY ? k->spec.memory_bytes : 0,
-					.file_bytes = k->spec.result_bytes,
+					.file_bytes = k->spec.file_bytes,
 				},
 		},
 		&spawned, &step);

@@ -33,7 +33,8 @@ struct hf_worker_spec {
 	uint64_t capabilities;   /* bit n is capability n */
 	bool network;
 	uint64_t memory_bytes; /* of private memory; its cgroup's limit too, where there is one */
-	uint64_t result_bytes; /* of the result, and of everything else it writes */
+	uint64_t result_bytes; /* of the result */
+	uint64_t file_bytes;   /* of any file it writes, result and inputs included */
 	uint64_t idle_limit_ns, hard_limit_ns; /* when a request names none, and the most it may */
 };
 
@@ -62,7 +63,7 @@ struct hf_worker_request {
 	/*
 	 * Once, always from the loop (or hf_workers_free()). result is a sealed memfd, owned by the
 	 * callee; -1 unless the worker succeeded. reason is one line, "" when it succeeded. The worker
-	 * is gone when this returns.
+	 * is gone when this returns; unless the kernel does not let go of it, which is then busy.
 	 */
 	void (*on_done)(void *userdata, enum hf_worker_outcome outcome, int result,
 			const char *reason);

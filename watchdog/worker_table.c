@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/str.h"
+#include "watchdog/scan.h"
 
 #define CAP(n) (UINT64_C(1) << (n))
 #define MIB    (UINT64_C(1024) * 1024)
@@ -22,7 +23,8 @@ size_t hf_worker_table(const struct hf_config *c,
 		.account_key = "scan.user",
 		.capabilities = CAP(CAP_DAC_READ_SEARCH) | CAP(CAP_SYS_PTRACE),
 		.memory_bytes = c->scan.memory_max_bytes,
-		.result_bytes = 64 * MIB,
+		.result_bytes = MIB,
+		.file_bytes = HF_SCAN_BASELINE_MAX,
 		.idle_limit_ns = 60 * HF_NS_PER_S,
 		.hard_limit_ns = 4 * 3600 * HF_NS_PER_S,
 	};

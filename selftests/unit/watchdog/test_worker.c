@@ -166,6 +166,7 @@ static const struct hf_worker_spec spec = {
 	.capabilities = 1u << 2 | 1u << 19, /* DAC_READ_SEARCH, SYS_PTRACE */
 	.memory_bytes = 64 << 20,
 	.result_bytes = RESULT_MAX,
+	.file_bytes = RESULT_MAX,
 	.idle_limit_ns = 40 * HF_NS_PER_S,
 	.hard_limit_ns = 50 * HF_NS_PER_S,
 };
