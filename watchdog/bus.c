@@ -27,6 +27,7 @@
 #include "userspace/proto/frame.h"
 #include "userspace/proto/nng_guard.h"
 #include "watchdog/action.h"
+#include "watchdog/bus_scan.h"
 #include "watchdog/component.h"
 #include "watchdog/kernel_load.h"
 
@@ -45,6 +46,7 @@ struct hf_bus {
 	int64_t bus_gid; /* -1: there is no such group */
 	sd_event_source *io;
 	struct hf_ratelimit stranger_log;
+	struct hf_bus_scan *scan;
 };
 
 enum right {
@@ -105,6 +107,7 @@ struct answer {
 	Bus__ConfigResult config;
 	char *change_ptr[HF_CONFIG_ENTRIES_MAX];
 	struct hf_buf changes;
+	Bus__ScanState scan;
 };
 
 static void refuse(struct answer *a, int error, const char *fmt, ...)
@@ -251,6 +254,19 @@ static void answer_reload(struct hf_bus *b, struct answer *a)
 	a->response.config = &a->config;
 }
 
+static void answer_scan(struct hf_bus *b, const Bus__ScanRequest *q, struct answer *a)
+{
+	struct hf_err err = {};
+	int r = hf_bus_scan_answer(b->scan, q, &a->scan, &err);
+
+	if (r < 0) {
+		refuse(a, -r, "%.200s", err.msg);
+		return;
+	}
+	a->response.what_case = BUS__RESPONSE__WHAT_SCAN;
+	a->response.scan = &a->scan;
+}
+
 static bool only_reads(const Bus__Request *q)
 {
 	return q->what_case == BUS__REQUEST__WHAT_STATUS ||
@@ -296,6 +312,9 @@ static void handle(struct hf_bus *b, const Bus__Request *q, nng_pipe pipe, uint6
 		r = hf_actions_forget_trust(b->w->actions);
 		if (r < 0)
 			refuse(a, -r, "forget the portal's action key: %s", strerror(-r));
+		return;
+	case BUS__REQUEST__WHAT_SCAN:
+		answer_scan(b, q->scan, a);
 		return;
 	default:
 		refuse(a, EOPNOTSUPP, "this is not a request for the watchdog");
@@ -393,6 +412,9 @@ int hf_bus_new(struct hf_watchdog *w, struct hf_bus **ret)
 	b->magic = BUS_MAGIC;
 	b->bus_gid = hf_bus_group();
 	b->w = w;
+	r = hf_bus_scan_new(w, &b->scan);
+	if (r < 0)
+		return r;
 	b->stranger_log = (struct hf_ratelimit){.burst = 5, .interval_ns = 60 * HF_NS_PER_S};
 	/* We hold the instance's lock: whatever is there is a predecessor's. */
 	(void)unlink(w->paths.watchdog_sock);
@@ -408,6 +430,7 @@ struct hf_bus *hf_bus_free(struct hf_bus *b)
 	if (!b)
 		return NULL;
 	sd_event_source_disable_unref(b->io);
+	b->scan = hf_bus_scan_free(b->scan);
 	if (b->open) {
 		(void)nng_close(b->socket);
 		(void)unlink(b->w->paths.watchdog_sock);

@@ -33,9 +33,10 @@
 #define BASELINE_NAME "scan-baseline"
 #define BASELINE_TMP  "scan-baseline.new"
 
-struct scan {
+struct hf_scan_run {
 	unsigned magic;
 	struct hf_watchdog *w;
+	struct hf_worker *worker; /* NULL: ended */
 	int baseline_out;
 	void (*on_progress)(void *userdata, uint32_t percent, const char *text);
 	void (*on_done)(void *userdata, enum hf_worker_outcome outcome, int result,
@@ -47,7 +48,7 @@ struct scan {
 	sd_event_source *writer_source;
 };
 
-static struct scan *scan_free(struct scan *s)
+static struct hf_scan_run *scan_free(struct hf_scan_run *s)
 {
 	if (!s)
 		return NULL;
@@ -59,7 +60,7 @@ static struct scan *scan_free(struct scan *s)
 	free(s);
 	return NULL;
 }
-HF_DEFINE_CLEANUP(struct scan *, scan_free);
+HF_DEFINE_CLEANUP(struct hf_scan_run *, scan_free);
 
 /* ---- the order as text --------------------------------------------------------------------------- */
 
@@ -181,13 +182,13 @@ _Noreturn static void write_baseline(int from, int dir)
 	_exit(0);
 }
 
-static void finish(struct scan *s, enum hf_worker_outcome outcome, const char *reason)
+static void finish(struct hf_scan_run *s, enum hf_worker_outcome outcome, const char *reason)
 {
 	s->on_done(s->userdata, outcome, TAKE_FD(s->result), reason);
 	scan_free(s);
 }
 
-static void baseline_written(struct scan *s, int error)
+static void baseline_written(struct hf_scan_run *s, int error)
 {
 	char reason[160] = "";
 
@@ -201,7 +202,7 @@ static void baseline_written(struct scan *s, int error)
 
 static int on_writer(sd_event_source *source, int fd, uint32_t revents, void *userdata)
 {
-	struct scan *s = HF_CAST(userdata, struct scan, SCAN_MAGIC);
+	struct hf_scan_run *s = HF_CAST(userdata, struct hf_scan_run, SCAN_MAGIC);
 	int status = 0;
 
 	(void)source;
@@ -214,7 +215,7 @@ static int on_writer(sd_event_source *source, int fd, uint32_t revents, void *us
 }
 
 /* Is there a new baseline, such as may be kept? */
-static bool has_new_baseline(const struct scan *s)
+static bool has_new_baseline(const struct hf_scan_run *s)
 {
 	static const char magic[] = "holdfast-baseline ";
 	char head[sizeof(magic) - 1];
@@ -226,7 +227,7 @@ static bool has_new_baseline(const struct scan *s)
 	       memcmp(head, magic, sizeof(head)) == 0;
 }
 
-static int start_writer(struct scan *s)
+static int start_writer(struct hf_scan_run *s)
 {
 	pid_t pid = fork();
 
@@ -249,9 +250,10 @@ static int start_writer(struct scan *s)
 static void on_worker_done(void *userdata, enum hf_worker_outcome outcome, int result,
 			   const char *reason)
 {
-	struct scan *s = HF_CAST(userdata, struct scan, SCAN_MAGIC);
+	struct hf_scan_run *s = HF_CAST(userdata, struct hf_scan_run, SCAN_MAGIC);
 	int r;
 
+	s->worker = NULL;
 	s->result = result;
 	if (outcome != HF_WORKER_SUCCEEDED || !has_new_baseline(s)) {
 		finish(s, outcome, reason);
@@ -264,7 +266,7 @@ static void on_worker_done(void *userdata, enum hf_worker_outcome outcome, int r
 
 static void on_worker_progress(void *userdata, uint32_t percent, const char *text)
 {
-	struct scan *s = HF_CAST(userdata, struct scan, SCAN_MAGIC);
+	struct hf_scan_run *s = HF_CAST(userdata, struct hf_scan_run, SCAN_MAGIC);
 
 	if (s->on_progress)
 		s->on_progress(s->userdata, percent, text);
@@ -272,8 +274,7 @@ static void on_worker_progress(void *userdata, uint32_t percent, const char *tex
 
 /* ---- start -------------------------------------------------------------------------------------------- */
 
-static int start(struct scan *s, const struct hf_scan_order *o, struct hf_worker **ret,
-		 struct hf_err *err)
+static int start(struct hf_scan_run *s, const struct hf_scan_order *o, struct hf_err *err)
 {
 	_cleanup_close_ int in = -1, bpf = -1;
 	struct hf_buf params = {};
@@ -300,7 +301,7 @@ static int start(struct scan *s, const struct hf_scan_order *o, struct hf_worker
 					    .on_done = on_worker_done,
 					    .userdata = s,
 				    },
-				    ret, err);
+				    &s->worker, err);
 	else
 		hf_err_set(err, r, "out of memory");
 	hf_buf_done(&params);
@@ -311,9 +312,9 @@ int hf_scan_begin(struct hf_watchdog *w, const struct hf_scan_order *o,
 		  void (*on_progress)(void *userdata, uint32_t percent, const char *text),
 		  void (*on_done)(void *userdata, enum hf_worker_outcome outcome, int result,
 				  const char *reason),
-		  void *userdata, struct hf_worker **ret, struct hf_err *err)
+		  void *userdata, struct hf_scan_run **ret, struct hf_err *err)
 {
-	_cleanup_(scan_freep) struct scan *s = NULL;
+	_cleanup_(scan_freep) struct hf_scan_run *s = NULL;
 	int r = hf_scan_order_check(o, err);
 
 	if (r < 0)
@@ -329,8 +330,14 @@ int hf_scan_begin(struct hf_watchdog *w, const struct hf_scan_order *o,
 	s->on_progress = on_progress;
 	s->on_done = on_done;
 	s->userdata = userdata;
-	r = start(s, o, ret, err);
+	r = start(s, o, err);
 	if (r == 0)
-		(void)TAKE_PTR(s); /* until on_done */
+		*ret = TAKE_PTR(s); /* its own until on_done */
 	return r;
+}
+
+void hf_scan_cancel(struct hf_scan_run *s)
+{
+	if (s->worker)
+		hf_worker_cancel(s->worker);
 }

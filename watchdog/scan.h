@@ -22,12 +22,16 @@ struct hf_scan_order {
 /* -EINVAL with a sentence: unknown form of a path or a check's name. Pure. */
 int hf_scan_order_check(const struct hf_scan_order *o, struct hf_err *err);
 
+struct hf_scan_run;
+
 /*
  * As hf_worker_start(); on_progress and on_done are those of worker.h. A new baseline is on disk when
- * on_done comes; when it could not be written, reason says so though the scan succeeded.
+ * on_done comes, and *ret is valid until then; when it could not be written, reason says so though the scan succeeded.
  */
 int hf_scan_begin(struct hf_watchdog *w, const struct hf_scan_order *o,
 		  void (*on_progress)(void *userdata, uint32_t percent, const char *text),
 		  void (*on_done)(void *userdata, enum hf_worker_outcome outcome, int result,
 				  const char *reason),
-		  void *userdata, struct hf_worker **ret, struct hf_err *err);
+		  void *userdata, struct hf_scan_run **ret, struct hf_err *err);
+/* As hf_worker_cancel(): on_done comes, and says cancelled unless it was too late for that. */
+void hf_scan_cancel(struct hf_scan_run *s);

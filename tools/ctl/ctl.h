@@ -44,6 +44,7 @@ int hf_ctl_enroll(struct hf_ctl *c, int argc, char **argv);
 int hf_ctl_reset(struct hf_ctl *c, int argc, char **argv);
 int hf_ctl_component(struct hf_ctl *c, int argc, char **argv);
 int hf_ctl_config(struct hf_ctl *c, int argc, char **argv);
+int hf_ctl_scan(struct hf_ctl *c, int argc, char **argv);
 
 /* "holdfast: " and one line to stderr; bytes that could move the cursor are replaced. Returns code. */
 int hf_ctl_fail(int code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -35,7 +35,9 @@ static const struct verb {
 	{"config", hf_ctl_config, "{check [FILE]|show|reload}", "the configuration"},
 	{"doctor", NULL, NULL, NULL},
 	{"actions", NULL, NULL, NULL},
-	{"scan", NULL, NULL, NULL},
+	{"scan", hf_ctl_scan,
+	 "[--checks A,B] [--path P]... [--accept-baseline] [--local]",
+	 "what on this host is not as it should be"},
 	{"release", NULL, NULL, NULL},
 };
 

@@ -28,6 +28,7 @@ import urllib.parse
 # Outside of what adduser and systemd hand out (1000-60000 and 61184-65519 are theirs).
 AGENT_UID = 60540
 PORTAL_UID = 60541
+SCAN_UID = 60542
 
 
 class InstanceError(Exception):
@@ -130,6 +131,9 @@ class Instance:
             "component:\n"
             "  agent:\n"
             f"    user: \"{AGENT_UID}\"\n"
+            "scan:\n"
+            f"  user: \"{SCAN_UID}\"\n"
+            "  cpu_max_percent: 100\n"
             "actions:\n"
             "  allow: [start, stop, restart, scan, doctor, collect, update, rollback]\n" + extra
         )

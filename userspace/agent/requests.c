@@ -295,6 +295,7 @@ void hf_agent_request(struct hf_bus_call *call, const Bus__Request *m, void *use
 	case BUS__REQUEST__WHAT_COMPONENT:
 	case BUS__REQUEST__WHAT_STOP:
 	case BUS__REQUEST__WHAT_RELEASE:
+	case BUS__REQUEST__WHAT_SCAN:
 	case BUS__REQUEST__WHAT_TRUST:
 		hf_bus_refuse(call, ENOTSUP, "ask the watchdog for that, not the agent");
 		return;

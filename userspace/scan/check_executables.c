@@ -43,6 +43,9 @@ static int look(struct hf_scan *s, const struct hf_process *p, void *arg)
 		return 0;
 	if (hf_endswith(path, DELETED))
 		path[strlen(path) - strlen(DELETED)] = 0;
+	/* A container runtime copies itself so that no container can change it. */
+	if (hf_startswith(path, "/memfd:runc_cloned:"))
+		return 0;
 	if (hf_startswith(path, "/memfd:"))
 		hf_scan_found(s, HF_SEVERITY_HIGH, "executables.fileless", path,
 			      "find out who started it; a program without a file is rarely wanted",

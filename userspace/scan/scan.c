@@ -241,7 +241,9 @@ bool hf_scan_excluded(const struct hf_scan *s, const char *path)
 
 static bool wanted(const struct hf_scan *s, size_t i)
 {
-	return !s->params.checks || s->params.checks >> i & 1;
+	if (!s->params.checks)
+		return s->params.paths_n == 0 || hf_checks[i].files;
+	return s->params.checks >> i & 1;
 }
 
 static int run_one(struct hf_scan *s)

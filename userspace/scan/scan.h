@@ -82,6 +82,7 @@ struct hf_check {
 	const char *id;
 	const char *title; /* what it looks for, for people */
 	unsigned weight;   /* its share of the progress */
+	bool files;        /* it can be kept to some paths; the others are left out then */
 	/* 0, or -errno: -ECANCELED and -EPIPE end the scan, the rest is this check's end. */
 	int (*run)(struct hf_scan *s);
 };
