@@ -26,6 +26,7 @@
 #include "base/random.h"
 #include "base/str.h"
 #include "holdfast/cause.h"
+#include "userspace/agent/kernel_decode.h"
 
 #define TICK_US          1000000u
 #define TICK_ACCURACY_US 250000u
@@ -33,6 +34,7 @@
 #define SETTLE_MS        500u
 #define SPOOL_DIR        "spool"
 #define BLACKBOX_FILE    "blackbox"
+#define RINGLOG_FILE     "rings"
 /* The last writes at a stop; systemd and the watchdog give us more than this. */
 #define CLOSE_MS 2000u
 
@@ -554,6 +556,20 @@ static void stop_outages(struct hf_agent *a)
 	a->outages = hf_outages_free(a->outages);
 }
 
+/* A record that a killed predecessor wrote: which of the kernel's it was. */
+static void on_spool_recovered(const void *data, size_t len, void *userdata)
+{
+	struct hf_agent *a = userdata;
+	Bus__Event *ev = bus__event__unpack(NULL, len, data);
+
+	if (!ev)
+		return;
+	for (uint32_t i = 0; i < _HF_RING_MAX; i++)
+		if (hf_streq(ev->ring, hf_ring_name((enum hf_ring_id)i)))
+			hf_ringlog_on_disk(a->ringlog, i, ev->cpu, ev->seq, ev->boot_ns);
+	bus__event__free_unpacked(ev, NULL);
+}
+
 static int start_spool(struct hf_agent *a)
 {
 	const struct hf_spool_callbacks cb = {
@@ -572,6 +588,13 @@ static int start_spool(struct hf_agent *a)
 	};
 	int r;
 
+	r = hf_ringlog_open(a->state_dirfd, RINGLOG_FILE, a->host.boot_id, hf_now_monotonic_ns(),
+			    &a->ringlog);
+	if (r < 0)
+		return hf_error_r(r, "open '%s'", RINGLOG_FILE);
+	/* Only who has left something unsure must be looked for. */
+	if (hf_ringlog_unsure(a->ringlog))
+		config.recovered = on_spool_recovered;
 	hf_strf(dir, sizeof(dir), "%s/%s", a->paths.agent_state, SPOOL_DIR);
 	r = hf_spool_open(&config, &cb, a, &a->spool);
 	if (r < 0) {
@@ -601,11 +624,13 @@ static void stop_spool(struct hf_agent *a)
 	sd_event_source_disable_unref(a->spool_io);
 	a->spool_io = NULL;
 	a->spool = hf_spool_close(a->spool, CLOSE_MS);
+	a->ringlog = hf_ringlog_free(a->ringlog);
 }
 
 static int start_events(struct hf_agent *a)
 {
-	int r = hf_events_new(a->event, a->spool, &a->config, &events_callbacks, a, &a->events);
+	int r = hf_events_new(a->event, a->spool, a->ringlog, &a->config, &events_callbacks, a,
+			      &a->events);
 
 	if (r < 0)
 		hf_error_r(r, "start the event reader");

@@ -53,6 +53,7 @@ struct hf_agent {
 	struct hf_identity *identity;
 	struct hf_outages *outages;
 	struct hf_blackbox *blackbox;
+	struct hf_ringlog *ringlog;
 	struct hf_spool *spool;
 	sd_event_source *spool_io;
 	struct hf_otlp_resource resource;

@@ -24,6 +24,8 @@
 #define POLL_ACCURACY_US 20000u
 #define BATCH_RECORDS    64u
 #define BATCHES_PER_WAKE 16u
+/* A full bulk ring of the largest size holds fewer records. */
+#define DRAIN_WAKES_MAX 256u
 /* Marks that wait for the spool; more are merged into the newest. */
 #define COMMITS_MAX       256u
 #define REALTIME_EVERY_NS HF_NS_PER_S
@@ -49,7 +51,8 @@ struct hf_events {
 
 	struct hf_recent *recent;
 	struct hf_tally *tally;
-	struct hf_budget budget;
+	struct hf_ringlog *log;   /* borrowed */
+	struct hf_budget *budget; /* in log */
 	struct hf_decoded decoded;
 	struct hf_join *join;
 	char because[HF_JOIN_TEXT_MAX];
@@ -67,7 +70,6 @@ struct hf_events {
 	uint64_t last_ticket, settled_ticket;
 
 	uint64_t lost, read, malformed;
-	uint64_t off_since_ns; /* CLOCK_BOOTTIME; 0: the rings are mapped */
 };
 
 /* ---- one event to everybody ------------------------------------------------------------------- */
@@ -93,6 +95,17 @@ static void spool_packed(struct hf_events *e, enum hf_spool_priority prio)
 		e->last_ticket = ticket;
 }
 
+/* A record of the rings: ringlog.h has the order. h is NULL for what we say ourselves. */
+static void spool_record(struct hf_events *e, const struct hf_event_header *h,
+			 enum hf_spool_priority prio)
+{
+	if (h)
+		hf_ringlog_begin(e->log, h->ring, h->cpu, h->seq, h->boot_ns);
+	spool_packed(e, prio);
+	if (h)
+		hf_ringlog_appended(e->log, e->last_ticket);
+}
+
 static void emit_aggregate(Bus__Event *ev, void *userdata)
 {
 	struct hf_events *e = HF_CAST(userdata, struct hf_events, EVENTS_MAGIC);
@@ -109,7 +122,8 @@ static bool pack(struct hf_events *e, Bus__Event *ev)
 }
 
 /* ev is packed already. */
-static void distribute(struct hf_events *e, const Bus__Event *ev, enum hf_spool_priority prio)
+static void distribute(struct hf_events *e, const Bus__Event *ev, const struct hf_event_header *h,
+		       enum hf_spool_priority prio)
 {
 	hf_tally_add(e->tally, ev);
 	hf_recent_add(e->recent, e->packed.data, e->packed.len);
@@ -117,8 +131,8 @@ static void distribute(struct hf_events *e, const Bus__Event *ev, enum hf_spool_
 	if (!kind_is_sent(e, ev->kind))
 		return;
 	/* Loss marks and our own channel's events are few and always leave. */
-	if (ev->watched || ev->loss || hf_budget_take(&e->budget, ev, hf_now_monotonic_ns()))
-		spool_packed(e, prio);
+	if (ev->watched || ev->loss || hf_budget_take(e->budget, ev, hf_now_monotonic_ns()))
+		spool_record(e, h, prio);
 }
 
 static void refresh_realtime(struct hf_events *e)
@@ -207,7 +221,7 @@ static void on_gap(enum hf_ring_id ring, uint32_t cpu, uint64_t first, uint64_t 
 	hf_kernel_decode_gap(ring, cpu, first, last, hf_now_boottime_ns(), e->realtime_offset_ns,
 			     &e->decoded);
 	if (pack(e, &e->decoded.event))
-		distribute(e, &e->decoded.event, HF_SPOOL_HIGH);
+		distribute(e, &e->decoded.event, NULL, HF_SPOOL_HIGH);
 }
 
 static void work_off(struct hf_events *e, enum hf_ring_id ring)
@@ -224,8 +238,9 @@ static void work_off(struct hf_events *e, enum hf_ring_id ring)
 			e->malformed++;
 			continue;
 		}
-		distribute(e, &e->decoded.event,
+		distribute(e, &e->decoded.event, &e->batch[i].header,
 			   ring == HF_RING_URGENT ? HF_SPOOL_HIGH : HF_SPOOL_LOW);
+		hf_ringlog_done(e->log, ring, e->batch[i].header.cpu, e->batch[i].header.seq);
 	}
 	e->read += e->n_batch;
 	e->n_batch = 0;
@@ -261,6 +276,7 @@ void hf_events_settled(struct hf_events *e, uint64_t ticket)
 	unsigned kept = 0;
 
 	e->settled_ticket = ticket;
+	hf_ringlog_settled(e->log, ticket);
 	for (unsigned i = 0; i < e->n_commits; i++) {
 		if (e->commits[i].ticket <= ticket)
 			hf_rings_commit(e->rings, e->commits[i].ring, e->commits[i].mark);
@@ -299,16 +315,18 @@ static bool read_ring(struct hf_events *e, enum hf_ring_id ring)
 	return n == (int)BATCH_RECORDS;
 }
 
-static void read_both(struct hf_events *e)
+/* Returns true if there may be more. */
+static bool read_both(struct hf_events *e)
 {
 	bool more;
 
 	if (!e->rings)
-		return;
+		return false;
 	more = read_ring(e, HF_RING_URGENT);
 	more = read_ring(e, HF_RING_BULK) || more;
 	if (more)
 		(void)sd_event_source_set_enabled(e->again, SD_EVENT_ONESHOT);
+	return more;
 }
 
 static int on_urgent(sd_event_source *s, int fd, uint32_t revents, void *userdata)
@@ -340,8 +358,20 @@ static int on_again(sd_event_source *s, void *userdata)
 	struct hf_events *e = HF_CAST(userdata, struct hf_events, EVENTS_MAGIC);
 
 	(void)s;
-	read_both(e);
+	(void)read_both(e);
 	return 0;
+}
+
+/* Nobody was there to read for so long. What was lost meanwhile is told by gaps. */
+static void tell_blind(struct hf_events *e, uint64_t ns)
+{
+	uint64_t ms = ns / HF_NS_PER_MS;
+
+	if (!ms)
+		return;
+	hf_kernel_decode_blind(ms, hf_now_boottime_ns(), e->realtime_offset_ns, &e->decoded);
+	if (pack(e, &e->decoded.event))
+		distribute(e, &e->decoded.event, NULL, HF_SPOOL_HIGH);
 }
 
 static int on_poll(sd_event_source *s, uint64_t usec, void *userdata)
@@ -356,11 +386,13 @@ static int on_poll(sd_event_source *s, uint64_t usec, void *userdata)
 
 	(void)usec;
 	if (e->rings) {
-		read_both(e);
+		tell_blind(e, hf_ringlog_alive(e->log, now));
+		if (!read_both(e))
+			hf_ringlog_caught_up(e->log);
 		hf_rings_settle(e->rings, &handler);
 	}
-	if (hf_budget_due(&e->budget, now))
-		hf_budget_flush(&e->budget, now, emit_aggregate, e);
+	if (hf_budget_due(e->budget, now))
+		hf_budget_flush(e->budget, now, emit_aggregate, e);
 	(void)sd_event_source_set_time(s, now / HF_NS_PER_US + POLL_US);
 	(void)sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 	return 0;
@@ -399,6 +431,7 @@ static void unmap(struct hf_events *e)
 		e->rings = hf_rings_free(e->rings);
 	}
 	e->n_commits = 0;
+	hf_ringlog_away(e->log);
 	memset(e->map_ids, 0, sizeof(e->map_ids));
 }
 
@@ -423,6 +456,7 @@ static int map_rings(struct hf_events *e, int fds[static _HF_SUP_FD_MAX])
 		return r;
 	fds[HF_SUP_FD_RING_URGENT] = fds[HF_SUP_FD_RING_BULK] = fds[HF_SUP_FD_COUNTERS] = -1;
 	memcpy(e->map_ids, ids, sizeof(ids));
+	hf_ringlog_resume(e->log, e->rings);
 	/* Edge-triggered: the descriptor stays readable until the commit. */
 	r = sd_event_add_io(e->event, &e->urgent, hf_rings_fd(e->rings, HF_RING_URGENT),
 			    EPOLLIN | EPOLLET, on_urgent, e);
@@ -445,8 +479,11 @@ void hf_events_kernel(struct hf_events *e, enum hf_sup_assist assist,
 		      int fds[static _HF_SUP_FD_MAX])
 {
 	struct hf_kernel_info *info = NULL;
-	uint64_t now = hf_now_boottime_ns();
 	int r = 0;
+
+	/* If these are new rings, the old ones are read to their end, by what is known of them. */
+	for (unsigned i = 0; i < DRAIN_WAKES_MAX && read_both(e); i++)
+		;
 
 	if (fds[HF_SUP_FD_INFO] >= 0)
 		r = hf_kernel_info_read(fds[HF_SUP_FD_INFO], &info);
@@ -465,20 +502,15 @@ void hf_events_kernel(struct hf_events *e, enum hf_sup_assist assist,
 		unmap(e);
 	}
 	e->assist = e->rings ? assist : HF_SUP_ASSIST_OFF;
-	if (e->rings && e->off_since_ns) {
-		/* The rings of a former agent kept recording: only time without programs is blind. */
-		e->off_since_ns = 0;
-	} else if (!e->rings && !e->off_since_ns) {
-		e->off_since_ns = now;
-	}
 	e->cb.assist_changed(e->userdata);
-	read_both(e);
+	(void)read_both(e);
 }
 
 /* ---- life ------------------------------------------------------------------------------------- */
 
-int hf_events_new(sd_event *event, struct hf_spool *spool, const struct hf_config *config,
-		  const struct hf_events_callbacks *cb, void *userdata, struct hf_events **ret)
+int hf_events_new(sd_event *event, struct hf_spool *spool, struct hf_ringlog *log,
+		  const struct hf_config *config, const struct hf_events_callbacks *cb,
+		  void *userdata, struct hf_events **ret)
 {
 	_cleanup_(hf_events_freep) struct hf_events *e = calloc(1, sizeof(*e));
 	uint64_t seed;
@@ -492,8 +524,9 @@ int hf_events_new(sd_event *event, struct hf_spool *spool, const struct hf_confi
 	e->config = config;
 	e->cb = *cb;
 	e->userdata = userdata;
-	e->off_since_ns = hf_now_boottime_ns();
-	hf_budget_init(&e->budget, config->telemetry.max_events_per_s, config->telemetry.burst);
+	e->log = log;
+	e->budget = hf_ringlog_budget(log);
+	hf_budget_configure(e->budget, config->telemetry.max_events_per_s, config->telemetry.burst);
 	e->recent = hf_recent_new();
 	e->join = hf_join_new();
 	hf_random_bytes(&seed, sizeof(seed));
@@ -535,8 +568,7 @@ struct hf_events *hf_events_free(struct hf_events *e)
 void hf_events_configure(struct hf_events *e, const struct hf_config *config)
 {
 	e->config = config;
-	hf_budget_configure(&e->budget, config->telemetry.max_events_per_s,
-			    config->telemetry.burst);
+	hf_budget_configure(e->budget, config->telemetry.max_events_per_s, config->telemetry.burst);
 }
 
 const char *hf_events_assist(const struct hf_events *e)
@@ -602,7 +634,7 @@ void hf_events_telemetry(struct hf_events *e, Bus__Telemetry *t, Bus__Program *p
 	t->throttled = totals.throttled;
 	t->spooled = spool.appended;
 	t->acked = spool.acked;
-	t->blind_ms = e->off_since_ns ? (hf_now_boottime_ns() - e->off_since_ns) / HF_NS_PER_MS : 0;
+	t->blind_ms = hf_ringlog_blind_ns(e->log, hf_now_monotonic_ns()) / HF_NS_PER_MS;
 	while (e->info && n < max && (p = hf_kernel_info_program(e->info, n))) {
 		bus__program__init(&programs[n]);
 		programs[n].name = (char *)p->name;

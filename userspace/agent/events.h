@@ -22,6 +22,7 @@
 #include "userspace/agent/evidence.h"
 #include "userspace/agent/recent.h"
 #include "userspace/agent/ring.h"
+#include "userspace/agent/ringlog.h"
 #include "userspace/agent/spool.h"
 #include "userspace/agent/tally.h"
 
@@ -39,9 +40,10 @@ struct hf_events_callbacks {
 	void (*progress)(uint64_t records, void *userdata);
 };
 
-/* spool and config are borrowed; config until hf_events_configure(). */
-int hf_events_new(sd_event *event, struct hf_spool *spool, const struct hf_config *config,
-		  const struct hf_events_callbacks *cb, void *userdata, struct hf_events **ret);
+/* spool, log and config are borrowed; config until hf_events_configure(). */
+int hf_events_new(sd_event *event, struct hf_spool *spool, struct hf_ringlog *log,
+		  const struct hf_config *config, const struct hf_events_callbacks *cb,
+		  void *userdata, struct hf_events **ret);
 struct hf_events *hf_events_free(struct hf_events *e);
 HF_DEFINE_CLEANUP(struct hf_events *, hf_events_free);
 

@@ -34,6 +34,12 @@ static const char *const ring_names[_HF_RING_MAX] = {
 	[HF_RING_BULK] = "bulk",
 };
 
+const char *hf_ring_name(enum hf_ring_id ring)
+{
+	hf_assert(ring < _HF_RING_MAX);
+	return ring_names[ring];
+}
+
 static const char *const owner_names[_HF_OWNER_SRC_MAX] = {
 	[HF_OWNER_NONE] = "none",         [HF_OWNER_CONNECT] = "connect",
 	[HF_OWNER_ACCEPT] = "accept",     [HF_OWNER_LISTEN] = "listen",
@@ -831,5 +837,25 @@ void hf_kernel_decode_gap(enum hf_ring_id ring, uint32_t cpu, uint64_t first, ui
 	put_text(ret, " events lost: no room on the ");
 	put_text(ret, ring_names[ring]);
 	put_text(ret, " ring");
+	ret->event.detail = finish(ret, t);
+}
+
+void hf_kernel_decode_blind(uint64_t ms, uint64_t now_boot_ns, int64_t realtime_offset_ns,
+			    struct hf_decoded *ret)
+{
+	struct hf_event_header h = {.boot_ns = now_boot_ns, .kind = HF_EVENT_TELEMETRY_LOSS};
+	char *t;
+
+	begin_event(ret, &h, realtime_offset_ns);
+	bus__loss_info__init(&ret->loss);
+	ret->loss.blind_ms = ms;
+	ret->loss.cause = text_of("no_consumer");
+	ret->event.ring = text_of("agent");
+	ret->event.loss = &ret->loss;
+	ret->event.reason = ret->loss.cause;
+	t = begin(ret);
+	put_text(ret, "nobody read the kernel's events for ");
+	put_number(ret, ms);
+	put_text(ret, " ms; what the rings had no room for is told apart");
 	ret->event.detail = finish(ret, t);
 }

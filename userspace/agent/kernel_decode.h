@@ -44,6 +44,12 @@ int hf_kernel_decode(const struct hf_kernel_info *i, const void *record, size_t 
 void hf_kernel_decode_gap(enum hf_ring_id ring, uint32_t cpu, uint64_t first, uint64_t last,
 			  uint64_t now_boot_ns, int64_t realtime_offset_ns, struct hf_decoded *ret);
 
+/* telemetry.loss for time in which nobody read the rings; said by the agent itself. */
+void hf_kernel_decode_blind(uint64_t ms, uint64_t now_boot_ns, int64_t realtime_offset_ns,
+			    struct hf_decoded *ret);
+
+/* "urgent", "bulk". */
+const char *hf_ring_name(enum hf_ring_id ring);
 /* "conn.failed" …; NULL for a number that is no kind. */
 const char *hf_event_kind_name(uint32_t kind);
 /* enum hf_event_kind of a name, -EINVAL. */

@@ -44,6 +44,11 @@ struct ring {
 	union hf_event_any cut; /* where a record that the end of the data cuts is put together */
 };
 
+struct wanted {
+	uint64_t seq;
+	uint32_t ring, cpu;
+};
+
 struct hf_rings {
 	uint32_t magic;
 	uint32_t cpus;
@@ -53,6 +58,8 @@ struct hf_rings {
 	size_t counters_bytes;
 	int counters_fd;
 	uint64_t read, gap_events, duplicates, malformed;
+	struct wanted *wanted;
+	size_t n_wanted;
 };
 
 /* The kernel's __u64 is not our uint64_t by name, only by size. */
@@ -108,6 +115,7 @@ struct hf_rings *hf_rings_free(struct hf_rings *r)
 	if (r->counters)
 		(void)munmap((void *)r->counters, r->counters_bytes);
 	(void)hf_close(r->counters_fd);
+	free(r->wanted);
 	r->magic = 0;
 	free(r);
 	return NULL;
@@ -206,6 +214,31 @@ static void close_hole(struct hf_rings *r, enum hf_ring_id ring, uint32_t cpu, s
 	s->base += hole;
 	s->later = hole < WINDOW ? s->later >> hole : 0;
 	advance(s);
+}
+
+/* True once for each that was asked for. */
+static bool take_wanted(struct hf_rings *r, enum hf_ring_id ring, uint32_t cpu, uint64_t seq)
+{
+	for (size_t i = 0; i < r->n_wanted; i++) {
+		if (r->wanted[i].seq != seq || r->wanted[i].ring != (uint32_t)ring ||
+		    r->wanted[i].cpu != cpu)
+			continue;
+		r->wanted[i] = r->wanted[--r->n_wanted];
+		return true;
+	}
+	return false;
+}
+
+int hf_rings_want(struct hf_rings *r, enum hf_ring_id ring, uint32_t cpu, uint64_t seq)
+{
+	if (!r->wanted)
+		r->wanted = calloc(HF_RINGS_WANTED_MAX, sizeof(*r->wanted));
+	if (!r->wanted)
+		return -ENOMEM;
+	if (r->n_wanted == HF_RINGS_WANTED_MAX)
+		return -ENOSPC;
+	r->wanted[r->n_wanted++] = (struct wanted){.ring = (uint32_t)ring, .cpu = cpu, .seq = seq};
+	return 0;
 }
 
 /* False: a duplicate. */
@@ -366,7 +399,8 @@ int hf_rings_read(struct hf_rings *r, enum hf_ring_id id, unsigned max,
 			r->malformed++;
 			continue;
 		}
-		if (!account(r, id, h->cpu, h->seq, handler)) {
+		if (!account(r, id, h->cpu, h->seq, handler) &&
+		    !take_wanted(r, id, h->cpu, h->seq)) {
 			r->duplicates++;
 			continue;
 		}

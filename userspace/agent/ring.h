@@ -73,6 +73,13 @@ size_t hf_rings_positions(const struct hf_rings *r, struct hf_rings_position *re
  */
 void hf_rings_set_position(struct hf_rings *r, const struct hf_rings_position *p);
 
+/*
+ * A record that the position covers, but that was not kept: it is handed out once more when it is
+ * met. -ENOMEM; more than HF_RINGS_WANTED_MAX: -ENOSPC.
+ */
+#define HF_RINGS_WANTED_MAX 8192u
+int hf_rings_want(struct hf_rings *r, enum hf_ring_id ring, uint32_t cpu, uint64_t seq);
+
 /* Sums over CPUs; exact when nothing is being recorded (kernel_policy.h, I2). */
 struct hf_rings_totals {
 	uint64_t generated; /* = delivered + in_ring + lost */

@@ -150,6 +150,8 @@ int hf_spool_open(const struct hf_spool_config *config, const struct hf_spool_ca
 	}
 	if (r == 0) {
 		r = hf_spool_recover(s);
+		/* Recovery may run again, on the writer thread: that is nobody's news. */
+		s->config.recovered = NULL;
 		if (r < 0 && r != -EBUSY && r != -ENOMEM) {
 			s->disk_error = r;
 			s->tell_disk = true;

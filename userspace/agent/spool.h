@@ -64,15 +64,19 @@ struct hf_spool_ops {
 };
 
 struct hf_spool_config {
-	const char *dir;      /* created (0700) when missing; its parent must exist */
-	uint64_t max_bytes;   /* 0: 64 MiB; at least 4 segments */
-	size_t segment_bytes; /* 0: 256 KiB */
-	size_t queue_bytes;   /* 0: 1 MiB */
-	size_t memory_bytes;  /* 0: 2 MiB */
+	const char *dir;           /* created (0700) when missing; its parent must exist */
+	uint64_t max_bytes;        /* 0: 64 MiB; at least 4 segments */
+	size_t segment_bytes;      /* 0: 256 KiB */
+	size_t queue_bytes;        /* 0: 1 MiB */
+	size_t memory_bytes;       /* 0: 2 MiB */
 	unsigned urgent_linger_ms; /* the same of urgent ones; their ring keeps them until then */
 	unsigned linger_ms; /* low-priority records gather this long before a sync; 0: not at all */
 	unsigned retry_ms;  /* 0: 5000; how often a refusing disk is tried again */
 	const struct hf_spool_ops *ops; /* NULL: the real ones; borrowed for the spool's life */
+	/* From inside hf_spool_open(): a record found in the newest segments of a stream, at least as
+	 * much as may have been written without a `settled`. May be NULL;
+	 * userdata is the callbacks'. */
+	void (*recovered)(const void *data, size_t len, void *userdata);
 };
 
 struct hf_spool_callbacks {

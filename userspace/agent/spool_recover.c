@@ -306,6 +306,38 @@ static int examine_tail(struct hf_spool *s, struct hf_segment *seg)
 	return 0;
 }
 
+/* Names the newest records, for who has to know which of its last ones were saved. */
+static void tell_recovered(struct hf_spool *s, const struct hf_spool_stream_ *st)
+{
+	/* What the queue may have held at most, and the segment that was being filled. */
+	size_t enough = s->config.queue_bytes + s->config.segment_bytes, behind = 0;
+	const struct hf_segment *seg;
+
+	if (!s->config.recovered)
+		return;
+	for (seg = st->first; seg; seg = seg->next)
+		behind += seg->bytes;
+	for (seg = st->first; seg; seg = seg->next) {
+		_cleanup_free_ char *data = NULL;
+		struct hf_seg_record rec;
+		struct hf_seg_iter it;
+		char name[24];
+		size_t len;
+
+		behind -= seg->bytes;
+		if (behind > enough)
+			continue;
+		hf_segment_name(seg->h.id, name);
+		if (hf_read_file(s->dirfd, name, seg->bytes, &data, &len) < 0 ||
+		    len < HF_SEG_HEADER_SIZE)
+			continue;
+		hf_seg_iter_init(&it, &seg->h, data, len);
+		while (hf_seg_next(&it, &rec))
+			if (!rec.is_gap)
+				s->config.recovered(rec.data, rec.len, s->userdata);
+	}
+}
+
 static int settle_stream(struct hf_spool *s, struct hf_spool_stream_ *st)
 {
 	int r;
@@ -382,6 +414,8 @@ int hf_spool_recover(struct hf_spool *s)
 	for (size_t i = 0; r == 0 && i < s->n_streams; i++) {
 		if (s->streams[i]->examined)
 			continue;
+		/* First, while segments that are acknowledged are still there. */
+		tell_recovered(s, s->streams[i]);
 		r = settle_stream(s, s->streams[i]);
 		if (r == 0)
 			count_absent(s, s->streams[i]);
