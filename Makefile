@@ -60,7 +60,7 @@ LDFLAGS  := -pie -Wl,-z,relro,-z,now -Wl,--as-needed -Wl,--gc-sections $(LDSAN) 
 # Our libraries, least dependent last (static link order).
 LIBS_agent    := proto net base
 LIBS_watchdog := proto release base
-LIBS_launch   := base
+LIBS_launch   := proto release base
 LIBS_scan     := proto base
 LIBS_ctl      := proto base
 LIBS_portal   := proto release net base
@@ -79,6 +79,9 @@ SYS_ctl      := -lnng -ljansson
 SYS_portal   := -lsqlite3 -ljansson -lcrypto
 SYS_sign     := -ljansson
 SYS_swarm    := -lsystemd -lcrypto
+
+# What launch must read of a release, and nothing else of the watchdog.
+EXTRA_OBJS_launch = $(O)/obj/watchdog/release_store.o $(O)/obj/watchdog/release_state.o
 
 SRCDIR_base     := userspace/base
 SRCDIR_net      := userspace/net

@@ -27,6 +27,7 @@
 #include "userspace/proto/frame.h"
 #include "userspace/proto/nng_guard.h"
 #include "watchdog/action.h"
+#include "watchdog/bus_release.h"
 #include "watchdog/bus_scan.h"
 #include "watchdog/component.h"
 #include "watchdog/kernel_load.h"
@@ -108,6 +109,7 @@ struct answer {
 	char *change_ptr[HF_CONFIG_ENTRIES_MAX];
 	struct hf_buf changes;
 	Bus__ScanState scan;
+	struct hf_bus_releases releases;
 };
 
 static void refuse(struct answer *a, int error, const char *fmt, ...)
@@ -191,6 +193,12 @@ static void answer_status(struct hf_bus *b, struct answer *a)
 		a->program_ptr[n] = &a->program[n];
 		n++;
 	}
+	hf_bus_fill_releases(w->releases, &a->releases);
+	s->releases = a->releases.items;
+	s->n_releases = a->releases.m.n_items;
+	for (size_t i = 0; i < s->n_releases; i++)
+		if (s->releases[i]->previous && hf_streq(s->releases[i]->component, "agent"))
+			s->previous_version = s->releases[i]->previous->version;
 	s->n_programs = n;
 	s->programs = a->program_ptr;
 	a->response.what_case = BUS__RESPONSE__WHAT_WATCHDOG_STATUS;
@@ -223,7 +231,16 @@ static void answer_component(struct hf_bus *b, const Bus__ComponentRequest *q, s
 	case BUS__COMPONENT_REQUEST__VERB__RESTART:
 		hf_component_request(c, HF_INPUT_RESTART, "restart requested");
 		break;
-	case BUS__COMPONENT_REQUEST__VERB__ROLLBACK:
+	case BUS__COMPONENT_REQUEST__VERB__ROLLBACK: {
+		struct hf_err err = {};
+		int r = hf_releases_roll_back(b->w->releases, q->name, "asked on this host", &err);
+
+		if (r < 0) {
+			refuse(a, -r, "%.200s", err.msg);
+			return;
+		}
+		break;
+	}
 	default: /* a newer client's verb: protobuf enums are open */
 		refuse(a, EOPNOTSUPP, "this watchdog does not know that component request");
 		return;
@@ -265,13 +282,28 @@ static void answer_scan(struct hf_bus *b, const Bus__ScanRequest *q, struct answ
 	}
 	a->response.what_case = BUS__RESPONSE__WHAT_SCAN;
 	a->response.scan = &a->scan;
+static void answer_release(struct hf_bus *b, const Bus__ReleaseRequest *q, struct answer *a)
+{
+	char text[200] = "";
+	int error = hf_bus_release_request(b->w->releases, q, text, sizeof(text));
+
+	if (error) {
+		refuse(a, error, "%s", text);
+		return;
+	}
+	hf_bus_fill_releases(b->w->releases, &a->releases);
+	hf_bus_fill_release_keys(b->w->releases, &a->releases);
+	a->response.what_case = BUS__RESPONSE__WHAT_RELEASES;
+	a->response.releases = &a->releases.m;
 }
 
 static bool only_reads(const Bus__Request *q)
 {
 	return q->what_case == BUS__REQUEST__WHAT_STATUS ||
 	       (q->what_case == BUS__REQUEST__WHAT_COMPONENT &&
-		q->component->verb == BUS__COMPONENT_REQUEST__VERB__SHOW);
+		q->component->verb == BUS__COMPONENT_REQUEST__VERB__SHOW) ||
+	       (q->what_case == BUS__REQUEST__WHAT_RELEASE &&
+		q->release->verb == BUS__RELEASE_REQUEST__VERB__LIST);
 }
 
 static void handle(struct hf_bus *b, const Bus__Request *q, nng_pipe pipe, uint64_t uid,
@@ -297,6 +329,9 @@ static void handle(struct hf_bus *b, const Bus__Request *q, nng_pipe pipe, uint6
 		return;
 	case BUS__REQUEST__WHAT_COMPONENT:
 		answer_component(b, q->component, a);
+		return;
+	case BUS__REQUEST__WHAT_RELEASE:
+		answer_release(b, q->release, a);
 		return;
 	case BUS__REQUEST__WHAT_STOP:
 		hf_watchdog_stop(b->w, q->stop->reason[0] ? q->stop->reason : "stop requested");

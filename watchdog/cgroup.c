@@ -153,6 +153,18 @@ void hf_cgroup_limit_memory(int base_dir, int cgroup_dir, uint64_t bytes)
 	(void)write_at(cgroup_dir, "memory.max", text);
 }
 
+uint64_t hf_cgroup_ooms(int cgroup_dir)
+{
+	_cleanup_free_ char *text = NULL;
+	const char *line;
+	size_t len;
+
+	if (hf_read_file(cgroup_dir, "memory.events", 4096, &text, &len) < 0)
+		return 0;
+	line = strstr(text, "\noom ");
+	return line ? strtoull(line + strlen("\noom "), NULL, 10) : 0;
+}
+
 int hf_cgroup_each(int cgroup_dir, void (*fn)(uint32_t pid, void *arg), void *arg)
 {
 	_cleanup_free_ char *text = NULL;

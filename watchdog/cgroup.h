@@ -26,6 +26,9 @@ void hf_cgroup_limit_memory(int base_dir, int cgroup_dir, uint64_t bytes);
 /* SIGKILL to every process in it. */
 int hf_cgroup_kill(int cgroup_dir);
 
+/* How often its own memory limit (not the host) was the cause of an OOM; 0 if unknown. */
+uint64_t hf_cgroup_ooms(int cgroup_dir);
+
 /* Calls fn for each process in it. */
 int hf_cgroup_each(int cgroup_dir, void (*fn)(uint32_t pid, void *arg), void *arg);
 

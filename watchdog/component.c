@@ -33,6 +33,7 @@
 #include "watchdog/permit.h"
 #include "watchdog/proc.h"
 #include "watchdog/records.h"
+#include "watchdog/release.h"
 #include "watchdog/server.h"
 #include "watchdog/spawn.h"
 
@@ -154,18 +155,31 @@ static void judge_exit(struct hf_component *c, uint64_t seen_boot_ns)
 	c->died = true;
 }
 
+/* Out of memory by the limit of its own cgroup, not of the host. */
+static bool hit_its_limit(struct hf_component *c)
+{
+	uint64_t before = c->cgroup_ooms;
+
+	if (!c->in_cgroup || c->cgroup_dir < 0)
+		return false;
+	c->cgroup_ooms = hf_cgroup_ooms(c->cgroup_dir);
+	return c->cgroup_ooms > before;
+}
+
 static int on_exit_event(sd_event_source *source, int fd, uint32_t revents, void *userdata)
 {
 	struct hf_component *c = HF_CAST(userdata, struct hf_component, COMPONENT_MAGIC);
 	uint64_t seen_boot_ns = hf_now_boottime_ns();
 	struct hf_machine_arg arg = {.random = (uint32_t)hf_random_below(UINT32_MAX)};
 	char leaving[HF_SUP_TEXT_MAX];
+	bool was_ready, other_version, own_limit;
 	uint32_t pid = c->pid;
 
 	(void)source;
 	(void)fd;
 	(void)revents;
 	judge_exit(c, seen_boot_ns);
+	own_limit = c->death.cause == HF_EXIT_OOM && hit_its_limit(c);
 	/* What it left behind must not live on beside its successor. */
 	if (c->in_cgroup && c->cgroup_dir >= 0)
 		(void)hf_cgroup_kill(c->cgroup_dir);
@@ -174,10 +188,16 @@ static int on_exit_event(sd_event_source *source, int fd, uint32_t revents, void
 	hf_tail_text(&c->tail, c->last_stderr);
 	hf_tail_clear(&c->tail);
 	(void)hf_strlcpy(leaving, c->leaving, sizeof(leaving));
+	was_ready = c->machine.was_ready;
 	forget_process(c);
 	arg.exit_code = c->death.code;
 	hf_component_detail(c, "%s", c->death.text);
+	/* Before the next start: it may be of another version. */
+	other_version = c->release && hf_release_ended(c->release, &c->death, was_ready, own_limit);
 	hf_component_input(c, HF_INPUT_EXIT, &arg);
+	if (other_version &&
+	    (c->machine.state == HF_STATE_BACKOFF || c->machine.state == HF_STATE_HELD))
+		hf_component_input(c, HF_INPUT_RESTART, &arg); /* it has failed nobody yet */
 	hf_component_log(c,
 			 c->death.cause == HF_EXIT_STOPPED_BY_REQUEST ? HF_LOG_INFO : HF_LOG_WARN,
 			 hf_exit_cause_name(c->death.cause), "component '%s' (pid %u) %s%s%s",
@@ -249,26 +269,26 @@ static int resolve_user(struct hf_component *c)
 	return r;
 }
 
-/* Starts the process; detail says why when it fails. */
-static int start_process(struct hf_component *c)
+/* Starts the process; detail says why when it fails, and whether exec() itself did. */
+static int start_process(struct hf_component *c, bool *ret_not_executable)
 {
-	_cleanup_close_ int exe = -1, out = -1;
+	_cleanup_close_ int out = -1;
 	char dir_flag[] = "--dir", dot[] = ".", path[] = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
 	char *argv[4] = {(char *)c->spec->program};
 	char *env[ENV_MAX + 1], name[HF_SUP_NAME_MAX + 8];
 	struct hf_spawned spawned;
 	struct hf_proc_stat stat;
-	const char *step;
-	int r;
+	const char *step, *version;
+	struct hf_err err = {};
+	int exe, r;
 
 	r = resolve_user(c);
 	if (r < 0)
 		return r;
-	exe = openat(c->w->bin_dir, c->spec->program, O_PATH | O_CLOEXEC);
+	exe = hf_release_program(c->release, &version, &err);
 	if (exe < 0) {
-		r = -errno;
-		hf_component_detail(c, "open '%s': %s", c->spec->program, strerror(-r));
-		return r;
+		hf_component_detail(c, "%s", err.msg);
+		return exe;
 	}
 	tail_name(c, name);
 	out = hf_tail_open_writer(c->w->state_dir, name);
@@ -296,7 +316,10 @@ static int start_process(struct hf_component *c)
 		},
 		&spawned, &step);
 	if (r < 0) {
-		hf_component_detail(c, "start '%s': %s: %s", c->spec->program, step, strerror(-r));
+		hf_component_detail(c, "start '%s'%s%s: %s: %s", c->spec->program,
+				    *version ? " of release " : "", version, step, strerror(-r));
+		/* What we lack ourselves says nothing about the program. */
+		*ret_not_executable = hf_streq(step, "exec") && r != -ENOMEM && r != -EAGAIN;
 		return r;
 	}
 	c->pid = (uint32_t)spawned.pid;
@@ -342,14 +365,23 @@ static void spawn(struct hf_component *c)
 {
 	struct hf_machine_arg arg = {.random = (uint32_t)hf_random_below(UINT32_MAX)};
 	const struct hf_confined before = c->confined;
-	int r;
+	int r = 0;
 
 	c->intent = HF_EXIT_UNKNOWN;
 	c->unanswered = false;
 	c->leaving[0] = 0;
 	c->version[0] = 0;
 	c->limit = (struct hf_limit){};
-	r = start_process(c);
+	c->takes_kernel = c->online = false;
+	c->well = true;
+	/* Each time another version: at the end it is the package's own. */
+	for (int i = 0; i < 4; i++) {
+		bool not_executable = false;
+
+		r = start_process(c, &not_executable);
+		if (r >= 0 || !not_executable || !hf_release_exec_failed(c->release, c->detail))
+			break;
+	}
 	if (r < 0) {
 		hf_component_log(c, HF_LOG_ERROR, NULL, "component '%s' does not start: %s",
 				 c->spec->name, c->detail);
@@ -466,6 +498,15 @@ static bool is_alive(const struct hf_component *c)
 	return s.stopped || s.traced || s.uninterruptible;
 }
 
+/* Then nobody's version is to blame that it is late. */
+static bool is_excused(const struct hf_component *c)
+{
+	struct hf_proc_sample s;
+
+	return hf_proc_sample(c->pid, 0, &s) == 0 &&
+	       (s.stopped || s.traced || s.uninterruptible || c->hang.liveness == HF_LIVE_STARVED);
+}
+
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 {
 	struct hf_component *c = HF_CAST(userdata, struct hf_component, COMPONENT_MAGIC);
@@ -488,6 +529,10 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 		hf_component_log(c, HF_LOG_WARN, NULL, "component '%s' (pid %u) is %s%s",
 				 c->spec->name, c->pid, c->detail,
 				 arg.alive ? ", but it moves" : " and does not move");
+		if (arg.alive && !is_excused(c) && hf_release_not_ready(c->release, c->detail)) {
+			arg.alive = false;
+			c->intent = HF_EXIT_HUNG;
+		}
 	}
 	hf_component_input(c, HF_INPUT_TIMER, &arg);
 	return 0;
@@ -512,6 +557,7 @@ static void take_policies(struct hf_component *c)
 
 	c->policy = HF_MACHINE_POLICY_DEFAULT;
 	c->policy.settle_ns = cfg->restart.settle_s * HF_NS_PER_S;
+	c->policy.ready_ns = cfg->restart.ready_s * HF_NS_PER_S;
 	c->policy.backoff_max_ns = cfg->restart.backoff_cap_s * HF_NS_PER_S;
 	c->hang_policy.expect_ns = cfg->hang.expect_ms * HF_NS_PER_MS;
 	c->hang_policy.deadline_ns = cfg->hang.deadline_ms * HF_NS_PER_MS;
@@ -578,6 +624,8 @@ int hf_component_new(struct hf_watchdog *w, const struct hf_component_spec *spec
 		if (c->cgroup_dir < 0)
 			hf_warn_r(c->cgroup_dir, "no cgroup for component '%s', ignoring",
 				  spec->name);
+		else
+			c->cgroup_ooms = hf_cgroup_ooms(c->cgroup_dir);
 	}
 	r = add_timer(c, &c->timer, on_timer, "component-timer");
 	if (r < 0)
@@ -589,6 +637,8 @@ int hf_component_new(struct hf_watchdog *w, const struct hf_component_spec *spec
 	if (r < 0)
 		return r;
 	(void)resolve_user(c); /* told when it is started */
+	c->release = hf_releases_attach(w->releases, c, spec->name, spec->program);
+	hf_assert(c->release); /* release.c has the same table */
 	*ret = TAKE_PTR(c);
 	return 0;
 }
@@ -714,6 +764,7 @@ void hf_component_begin(struct hf_component *c)
 	c->died = r.died;
 	c->death = r.last_exit;
 	adopted = adopt(c, &r);
+	c->well = true;
 	/* Started by a watchdog that died before it could write it down. */
 	if (c->cgroup_dir >= 0)
 		(void)hf_cgroup_each(c->cgroup_dir, kill_orphan, c);
@@ -721,6 +772,8 @@ void hf_component_begin(struct hf_component *c)
 		if (!r.want_up || r.stopping)
 			hf_component_request(c, r.want_up ? HF_INPUT_RESTART : HF_INPUT_STOP,
 					     "its stop had begun");
+		else if (hf_release_adopted(c->release, c->pid))
+			hf_component_request(c, HF_INPUT_RESTART, "agent_update");
 		return;
 	}
 	if (r.pid)

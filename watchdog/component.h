@@ -13,6 +13,7 @@
 #include "watchdog/tail.h"
 #include "watchdog/watchdog.h"
 
+struct hf_confine;
 struct hf_peer;
 
 struct hf_component_spec {
@@ -35,6 +36,20 @@ void hf_component_begin(struct hf_component *c);
 /* The configuration was read again. */
 void hf_component_reconfigure(struct hf_component *c);
 
+/* What a judge of its version looks at. */
+struct hf_component_health {
+	uint32_t pid;   /* 0: none */
+	bool healthy;   /* READY, moves, and says that it is well */
+	bool connected; /* has its portal */
+};
+void hf_component_health(const struct hf_component *c, struct hf_component_health *ret);
+/* What its processes may not do; borrowed. */
+const struct hf_confine *hf_component_confine(const struct hf_component *c);
+/* It asked for the kernel's rings. */
+bool hf_component_takes_kernel(const struct hf_component *c);
+/* msg is a whole message; nothing happens when it is not connected. */
+void hf_component_tell(struct hf_component *c, const void *msg);
+
 /* START, STOP, RESTART, by a person or the watchdog's end. reason is for the log. */
 void hf_component_request(struct hf_component *c, enum hf_input input, const char *reason);
 
@@ -47,6 +62,8 @@ void hf_component_hello(struct hf_component *c, struct hf_peer *conn,
 void hf_component_ready(struct hf_component *c);
 /* -EBADMSG: impossible content. */
 int hf_component_progress(struct hf_component *c, const struct hf_sup_progress *p);
+void hf_component_session(struct hf_component *c, bool online);
+void hf_component_canary_seen(struct hf_component *c, uint64_t nonce);
 void hf_component_status(struct hf_component *c, const char *text);
 void hf_component_stopping(struct hf_component *c, const char *reason);
 /* 0, or -errno for DENIED. */

@@ -23,10 +23,12 @@ struct hf_component {
 	uint64_t since_realtime_ns;
 	char detail[HF_SUP_TEXT_MAX]; /* why it is in this state */
 
+	struct hf_release *release; /* borrowed; NULL: it has none */
 	uid_t uid;
 	gid_t gid;
 	bool have_user;
-	int cgroup_dir; /* -1: none */
+	int cgroup_dir;       /* -1: none */
+	uint64_t cgroup_ooms; /* so far */
 
 	uint32_t pid; /* I1 */
 	uint64_t start_ns;
@@ -46,6 +48,7 @@ struct hf_component {
 
 	struct hf_peer *peer;
 	char version[HF_SUP_VERSION_MAX];
+	bool takes_kernel, well, online; /* its own words: HELLO, PROGRESS, SESSION */
 	char status[HF_SUP_TEXT_MAX];
 	uint64_t watch[HF_PERMIT_WATCHES_MAX];
 	unsigned watches;

@@ -13,6 +13,7 @@
 #include "base/str.h"
 #include "watchdog/kernel_load.h"
 #include "watchdog/proc.h"
+#include "watchdog/release.h"
 #include "watchdog/server.h"
 
 /* ---- from the supervise socket ---------------------------------------------------------------- */
@@ -91,6 +92,7 @@ void hf_component_hello(struct hf_component *c, struct hf_peer *peer,
 	c->peer = peer;
 	(void)hf_strlcpy(c->version, hello->version, sizeof(c->version));
 	hf_sanitize(c->version);
+	c->takes_kernel = hello->wants_kernel;
 	hf_hang_begin(&c->hang, hf_now_monotonic_ns());
 	hf_component_check_hang(c);
 	hf_peer_send(peer, &w, NULL, 0);
@@ -99,6 +101,7 @@ void hf_component_hello(struct hf_component *c, struct hf_peer *peer,
 	/* It has been told, when it is the process of an earlier watchdog. */
 	if (c->died && !hello->readopted)
 		send_last_exit(c);
+	hf_releases_tell(c->w->releases, c);
 	hf_debug("component '%s' %s (pid %u) says hello", c->spec->name, c->version, c->pid);
 }
 
@@ -119,7 +122,10 @@ void hf_component_ready(struct hf_component *c)
 int hf_component_progress(struct hf_component *c, const struct hf_sup_progress *p)
 {
 	enum hf_liveness before = c->hang.liveness;
-	int r = hf_hang_progress(&c->hang, p, hf_now_monotonic_ns());
+	int r;
+
+	c->well = p->healthy;
+	r = hf_hang_progress(&c->hang, p, hf_now_monotonic_ns());
 
 	/* The timer looks again by itself; only an excused one is told at once that it moves. */
 	if (r == 0 && before != HF_LIVE_OK)
@@ -127,6 +133,45 @@ int hf_component_progress(struct hf_component *c, const struct hf_sup_progress *
 	if (r == 0)
 		hf_component_check_limits(c);
 	return r;
+}
+
+void hf_component_session(struct hf_component *c, bool online)
+{
+	c->online = online;
+}
+
+void hf_component_canary_seen(struct hf_component *c, uint64_t nonce)
+{
+	if (c->release)
+		hf_release_canary_seen(c->release, nonce);
+}
+
+void hf_component_health(const struct hf_component *c, struct hf_component_health *ret)
+{
+	enum hf_liveness l = c->hang.liveness;
+
+	*ret = (struct hf_component_health){
+		.pid = c->pid,
+		.healthy = c->machine.state == HF_STATE_RUNNING && c->peer && c->well &&
+			   (l == HF_LIVE_OK || l == HF_LIVE_LATE),
+		.connected = c->pid && c->online,
+	};
+}
+
+const struct hf_confine *hf_component_confine(const struct hf_component *c)
+{
+	return &c->confine;
+}
+
+bool hf_component_takes_kernel(const struct hf_component *c)
+{
+	return c->takes_kernel;
+}
+
+void hf_component_tell(struct hf_component *c, const void *msg)
+{
+	if (c->peer)
+		hf_peer_send(c->peer, msg, NULL, 0);
 }
 
 void hf_component_status(struct hf_component *c, const char *text)

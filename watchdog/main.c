@@ -23,6 +23,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <systemd/sd-daemon.h>
@@ -35,6 +36,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "holdfast/cause.h"
+#include "holdfast/launch.h"
 #include "watchdog/account.h"
 #include "watchdog/action.h"
 #include "watchdog/bus.h"
@@ -44,6 +46,7 @@
 #include "watchdog/kernel_load.h"
 #include "watchdog/policy.h"
 #include "watchdog/records.h"
+#include "watchdog/release.h"
 #include "watchdog/server.h"
 #include "watchdog/worker.h"
 #include "watchdog/worker_table.h"
@@ -129,6 +132,7 @@ int hf_watchdog_reload(struct hf_watchdog *w, struct hf_buf *ret_changes, struct
 		hf_component_reconfigure(w->component[i]);
 	if (w->workers)
 		hf_worker_table_reload(w);
+	hf_releases_reconfigure(w->releases);
 	return 0;
 }
 
@@ -202,20 +206,35 @@ static int init_ground(struct hf_watchdog *w)
 static void exit_ground(struct hf_watchdog *w)
 {
 	w->records = hf_records_free(w->records);
-	w->state_dir = hf_close(w->state_dir);
 	if (w->lock_fd < 0)
 		return; /* another one's */
 	if (!w->handing_over)
 		(void)unlink(w->paths.watchdog_pid);
+	/* An orderly end: it does not count as one of too many starts. */
+	if (w->stopping || w->handing_over)
+		(void)unlinkat(w->state_dir, HF_LAUNCH_STARTS, 0);
+	w->state_dir = hf_close(w->state_dir);
 	w->lock_fd = hf_close(w->lock_fd);
 }
 
-/* The components lie beside us; opened as root, so that nobody needs to reach them by path. */
+/*
+ * Where the package's programs are: holdfast-launch knows, since this watchdog may be of a release in
+ * the store; without it they lie beside us. Opened as root, so that nobody needs to reach them by path.
+ */
 static int init_bin_dir(struct hf_watchdog *w)
 {
+	const char *given = getenv(HF_LAUNCH_ENV_DIR);
 	char path[PATH_MAX], *slash;
-	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
+	ssize_t n;
 
+	if (given && hf_strlcpy(path, given, sizeof(path))) {
+		w->bin_dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (w->bin_dir >= 0)
+			w->launch_fd = openat(w->bin_dir, HF_LAUNCH_PROGRAM, O_PATH | O_CLOEXEC);
+	}
+	if (w->bin_dir >= 0)
+		return 0;
+	n = readlink("/proc/self/exe", path, sizeof(path) - 1);
 	if (n < 0)
 		return hf_error_r(-errno, "read /proc/self/exe");
 	path[n] = 0;
@@ -391,6 +410,16 @@ static void exit_server(struct hf_watchdog *w)
 	w->server = hf_server_free(w->server);
 }
 
+static int init_releases(struct hf_watchdog *w)
+{
+	return hf_releases_new(w, &w->releases);
+}
+
+static void exit_releases(struct hf_watchdog *w)
+{
+	w->releases = hf_releases_free(w->releases);
+}
+
 static int init_components(struct hf_watchdog *w)
 {
 	for (size_t i = 0; i < HF_ARRAY_SIZE(specs); i++) {
@@ -402,6 +431,7 @@ static int init_components(struct hf_watchdog *w)
 	}
 	for (size_t i = 0; i < w->components; i++)
 		hf_component_begin(w->component[i]);
+	hf_releases_begin(w->releases);
 	return 0;
 }
 
@@ -475,6 +505,7 @@ static const struct {
 	{"loop", init_loop, exit_loop},
 	{"kernel", init_kernel, exit_kernel},
 	{"server", init_server, exit_server},
+	{"releases", init_releases, exit_releases},
 	{"components", init_components, exit_components},
 	{"actions", init_actions, exit_actions},
 	{"bus", init_bus, exit_bus},
@@ -556,6 +587,19 @@ static int run(struct hf_watchdog *w)
 	return r;
 }
 
+/* Another release of us is to run. Under systemd it is this process that becomes it. */
+static int succeed(const struct hf_watchdog *w)
+{
+	char name[] = HF_LAUNCH_PROGRAM, flag[] = "--dir", dot[] = ".";
+	char *argv[] = {name, w->paths.installed ? NULL : flag, dot, NULL};
+
+	if (getenv("NOTIFY_SOCKET")) {
+		(void)syscall(SYS_execveat, w->launch_fd, "", argv, environ, AT_EMPTY_PATH);
+		hf_error_r(-errno, "execute '" HF_LAUNCH_PROGRAM "'");
+	}
+	return HF_LAUNCH_EXIT_SUCCESSOR;
+}
+
 static void usage(FILE *f)
 {
 	(void)fprintf(f, "Usage: holdfast-watchdog [--dir DIR]\n"
@@ -577,7 +621,7 @@ int main(int argc, char **argv)
 		{},
 	};
 	static struct hf_watchdog w = {
-		.lock_fd = -1, .bin_dir = -1, .state_dir = -1, .cgroup_base = -1};
+		.lock_fd = -1, .launch_fd = -1, .bin_dir = -1, .state_dir = -1, .cgroup_base = -1};
 	const char *dir = NULL;
 	int opt, r;
 
@@ -618,5 +662,7 @@ int main(int argc, char **argv)
 	r = run(&w);
 	if (r == -EBUSY)
 		return HF_EXIT_CODE_PERMANENT;
+	if (w.succeeded)
+		return succeed(&w);
 	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

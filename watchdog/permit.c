@@ -28,6 +28,7 @@ static const struct line lines[] = {
 	{HF_SUP_UNWATCH_SOCKET, IN(GREETED) | IN(READY) | IN(STOPPING), false},
 	{HF_SUP_STOPPING, IN(GREETED) | IN(READY), true},
 	{HF_SUP_CANARY_SEEN, IN(READY), false},
+	{HF_SUP_SESSION, IN(GREETED) | IN(READY) | IN(STOPPING), false},
 	{HF_SUP_ACTION_KEYS, IN(READY), false},
 	{HF_SUP_ACTION_TIME, IN(READY), false},
 	{HF_SUP_ACTION, IN(READY), false},

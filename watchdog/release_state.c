@@ -9,6 +9,8 @@
  * I3 the floor of the security epoch rises at a commit only, and never above what the previous
  *    version has: automatic rollback is always legal.
  * I4 an unknown phase goes back to the active release.
+ * I5 what failed or was rolled back by hand is known as bad and is not installed again by an offer;
+ *    what gave way to another one, or was without its portal (perhaps the portal's fault), is not.
  */
 #include "watchdog/release_state.h"
 
@@ -35,19 +37,21 @@ enum action {
 	ALTERNATE, /* both fail: the other one now */
 	SETTLE,    /* one of both is well after all */
 	FORGET,    /* unknown phase */
+	ADOPT,     /* nothing to go back to, so nothing to try */
+	GIVE_BACK,
 	_ACTION_MAX,
 };
 
 /* clang-format off */
 static const uint8_t table[_HF_RELEASE_PHASE_MAX][_HF_RELEASE_EV_MAX] = {
-	/*                         STAGE   CANCEL  PREFL.  OK      P.FAIL  START     HEALTHY  FAILED     ROLLBACK   RECOVER */
-	[HF_RELEASE_IDLE]        = {STAGE, REFUSE, REFUSE, REFUSE, REFUSE, NOTHING,  NOTHING, LATE,      BACK,      NOTHING},
-	[HF_RELEASE_STAGED]      = {STAGE, DROP,   TEST,   REFUSE, REFUSE, NOTHING,  NOTHING, NOTHING,   DROP,      NOTHING},
-	[HF_RELEASE_PREFLIGHT]   = {REFUSE, DROP,  REFUSE, TRY,    REJECT, NOTHING,  NOTHING, NOTHING,   DROP,      RETEST},
-	[HF_RELEASE_TRIAL]       = {REFUSE, UNDO,  REFUSE, REFUSE, REFUSE, TAKE_TRY, COMMIT,  UNDO,      UNDO,      NOTHING},
-	[HF_RELEASE_COMMITTED]   = {STAGE, REFUSE, REFUSE, REFUSE, REFUSE, NOTHING,  NOTHING, LATE,      BACK,      NOTHING},
-	[HF_RELEASE_ROLLED_BACK] = {STAGE, REFUSE, REFUSE, REFUSE, REFUSE, NOTHING,  NOTHING, LATE,      BACK,      NOTHING},
-	[HF_RELEASE_SAFE]        = {STAGE, REFUSE, REFUSE, REFUSE, REFUSE, NOTHING,  SETTLE,  ALTERNATE, ALTERNATE, NOTHING},
+	/*                         STAGE   CANCEL  PREFL.  OK      P.FAIL  START     HEALTHY  FAILED     ROLLBACK   RECOVER  ADOPT   GIVE_BACK */
+	[HF_RELEASE_IDLE]        = {STAGE, REFUSE, REFUSE, REFUSE, REFUSE, NOTHING,  NOTHING, LATE,      BACK,      NOTHING, ADOPT,  NOTHING},
+	[HF_RELEASE_STAGED]      = {STAGE, DROP,   TEST,   REFUSE, REFUSE, NOTHING,  NOTHING, NOTHING,   DROP,      NOTHING, REFUSE, NOTHING},
+	[HF_RELEASE_PREFLIGHT]   = {REFUSE, DROP,  REFUSE, TRY,    REJECT, NOTHING,  NOTHING, NOTHING,   DROP,      RETEST,  REFUSE, NOTHING},
+	[HF_RELEASE_TRIAL]       = {REFUSE, UNDO,  REFUSE, REFUSE, REFUSE, TAKE_TRY, COMMIT,  UNDO,      UNDO,      NOTHING, REFUSE, GIVE_BACK},
+	[HF_RELEASE_COMMITTED]   = {STAGE, REFUSE, REFUSE, REFUSE, REFUSE, NOTHING,  NOTHING, LATE,      BACK,      NOTHING, ADOPT,  NOTHING},
+	[HF_RELEASE_ROLLED_BACK] = {STAGE, REFUSE, REFUSE, REFUSE, REFUSE, NOTHING,  NOTHING, LATE,      BACK,      NOTHING, ADOPT,  NOTHING},
+	[HF_RELEASE_SAFE]        = {STAGE, REFUSE, REFUSE, REFUSE, REFUSE, NOTHING,  SETTLE,  ALTERNATE, ALTERNATE, NOTHING, ADOPT,  NOTHING},
 };
 /* clang-format on */
 
@@ -192,6 +196,17 @@ static int back(struct hf_release_record *r)
 	return 1;
 }
 
+static int adopt(struct hf_release_record *r, const struct hf_release_slot *slot)
+{
+	hf_assert(slot && is_there(slot));
+	if (is_there(&r->active))
+		return -EPERM;
+	drop_candidate(r, HF_RELEASE_COMMITTED, HF_RELEASE_WHY_NONE);
+	r->active = *slot;
+	remove_bad(r, slot);
+	return 1;
+}
+
 static int act(struct hf_release_record *r, enum action action, const struct hf_release_input *in)
 {
 	switch (action) {
@@ -236,7 +251,9 @@ static int act(struct hf_release_record *r, enum action action, const struct hf_
 	case COMMIT:
 		return commit(r);
 	case UNDO:
-		add_bad(r, &r->candidate);
+		if (in->event != HF_RELEASE_EV_CANCEL &&
+		    (in->event != HF_RELEASE_EV_FAILED || in->reason != HF_RELEASE_WHY_PORTAL))
+			add_bad(r, &r->candidate); /* I5 */
 		drop_candidate(r, HF_RELEASE_ROLLED_BACK,
 			       in->event == HF_RELEASE_EV_FAILED ? in->reason
 								 : HF_RELEASE_WHY_ASKED);
@@ -255,6 +272,13 @@ static int act(struct hf_release_record *r, enum action action, const struct hf_
 		return 1;
 	case FORGET:
 		drop_candidate(r, HF_RELEASE_ROLLED_BACK, HF_RELEASE_WHY_UNKNOWN);
+		return 1;
+	case ADOPT:
+		return adopt(r, in->slot);
+	case GIVE_BACK:
+		if (r->tries_left >= HF_RELEASE_TRIES)
+			return 0;
+		r->tries_left++;
 		return 1;
 	case _ACTION_MAX:
 		break;

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * How far an update is, as one pure table over the twin record: nothing here reads a clock, a file
- * or a process. The store (release_store.h) writes the result down before anything is done by it.
- *
- * Not wired into the watchdog yet: its judge does not send these events so far.
+ * or a process. The store (release_store.h) writes the result down before anything is done by it;
+ * release_trial.c sends the events.
  */
 #pragma once
 
@@ -25,6 +24,8 @@ enum hf_release_event {
 	HF_RELEASE_EV_FAILED,           /* the judge blames the version that runs; with a reason */
 	HF_RELEASE_EV_ROLLBACK,         /* a person or the portal wants the version before */
 	HF_RELEASE_EV_RECOVER,          /* a new watchdog found this record */
+	HF_RELEASE_EV_ADOPT,            /* the first release of a store, with a slot: no trial */
+	HF_RELEASE_EV_GIVE_BACK,        /* the last try ended by no fault of the version */
 	_HF_RELEASE_EV_MAX,
 };
 
@@ -42,7 +43,8 @@ enum hf_release_event {
 	X(TRIES, "tries_used_up")    \
 	X(ASKED, "asked")            \
 	X(UNKNOWN, "unknown_state")  \
-	X(RECORDS, "records_lost")
+	X(RECORDS, "records_lost")   \
+	X(PORTAL, "portal_lost")
 
 enum hf_release_reason {
 #define X(id, name) HF_RELEASE_WHY_##id,
@@ -53,7 +55,7 @@ enum hf_release_reason {
 
 struct hf_release_input {
 	enum hf_release_event event;
-	const struct hf_release_slot *slot; /* STAGE */
+	const struct hf_release_slot *slot; /* STAGE, ADOPT */
 	enum hf_release_reason reason;      /* FAILED */
 	uint8_t boot_id[16];                /* START */
 };

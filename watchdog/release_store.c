@@ -37,6 +37,17 @@ struct hf_release_store *hf_release_store_free(struct hf_release_store *s)
 	return NULL;
 }
 
+void hf_release_store_use_io(struct hf_release_store *s, const struct hf_io *io)
+{
+	s->io = io;
+	s->twin.io = io;
+}
+
+int hf_release_store_dir(const struct hf_release_store *s)
+{
+	return s->dir;
+}
+
 const struct hf_release_record *hf_release_store_record(const struct hf_release_store *s)
 {
 	return &s->record;
@@ -81,8 +92,10 @@ static int read_manifest(const struct hf_release_store *s, int release, struct h
 	return hf_manifest_decode(text, len, ret, err);
 }
 
+/* All of it; or one file of it, which is left open. */
 static int check_release(const struct hf_release_store *s, int release,
-			 const struct hf_release_slot *slot, struct hf_err *err)
+			 const struct hf_release_slot *slot, const char *program, int *ret_fd,
+			 struct hf_err *err)
 {
 	_cleanup_(hf_manifest_freep) struct hf_manifest *m = NULL;
 	uint8_t hash[HF_SHA256_SIZE];
@@ -92,23 +105,41 @@ static int check_release(const struct hf_release_store *s, int release,
 		return r;
 	if (memcmp(hash, slot->hash, sizeof(hash)) != 0 || !hf_streq(m->version, slot->version))
 		return hf_err_set(err, -EBADMSG, "the manifest is another one");
-	return hf_release_check_tree(s->io, release, m, err);
+	if (!program)
+		return hf_release_check_tree(s->io, release, m, err);
+	for (size_t i = 0; i < m->n_files; i++)
+		if (hf_streq(m->files[i].path, program))
+			return hf_release_open_file(s->io, release, &m->files[i], ret_fd, err);
+	return hf_err_set(err, -ENOENT, "it has no '%s'", program);
 }
 
-int hf_release_store_check(const struct hf_release_store *s, const struct hf_release_slot *slot,
-			   struct hf_err *err)
+static int check_slot(const struct hf_release_store *s, const struct hf_release_slot *slot,
+		      const char *program, int *ret_fd, struct hf_err *err)
 {
 	int release = hf_release_store_open_release(s, slot), r;
 
 	if (release < 0)
 		r = hf_err_set(err, release, "%s", strerror(-release));
 	else
-		r = check_release(s, release, slot, err);
+		r = check_release(s, release, slot, program, ret_fd, err);
 	if (release >= 0)
 		s->io->close(s->io, release);
 	if (r < 0)
 		(void)hf_err_wrap(err, "release %s", slot->version);
 	return r;
+}
+
+int hf_release_store_check(const struct hf_release_store *s, const struct hf_release_slot *slot,
+			   struct hf_err *err)
+{
+	return check_slot(s, slot, NULL, NULL, err);
+}
+
+int hf_release_store_open_program(const struct hf_release_store *s,
+				  const struct hf_release_slot *slot, const char *program,
+				  int *ret_fd, struct hf_err *err)
+{
+	return check_slot(s, slot, program, ret_fd, err);
 }
 
 /* ---- state ------------------------------------------------------------------------------------ */
@@ -193,8 +224,8 @@ static int publish(struct hf_release_store *s, const struct hf_release_slot *slo
 	return r < 0 ? hf_err_set(err, r, "move to '%s': %s", name, strerror(-r)) : 0;
 }
 
-int hf_release_store_stage(struct hf_release_store *s, const struct hf_bundle *b,
-			   struct hf_err *err)
+int hf_release_store_prepare(struct hf_release_store *s, const struct hf_bundle *b,
+			     struct hf_release_slot *ret, struct hf_err *err)
 {
 	struct hf_release_slot slot = slot_of(b);
 	const struct hf_release_input in = {.event = HF_RELEASE_EV_STAGE, .slot = &slot};
@@ -217,8 +248,52 @@ int hf_release_store_stage(struct hf_release_store *s, const struct hf_bundle *b
 		(void)hf_io_remove_tree(s->io, s->dir, STAGING); /* or the next time */
 		return r;
 	}
+	*ret = slot;
+	return 0;
+}
+
+int hf_release_store_stage(struct hf_release_store *s, const struct hf_bundle *b,
+			   struct hf_err *err)
+{
+	struct hf_release_slot slot;
+	const struct hf_release_input in = {.event = HF_RELEASE_EV_STAGE, .slot = &slot};
+	int r = hf_release_store_prepare(s, b, &slot, err);
+
+	if (r < 0)
+		return r;
 	r = hf_release_store_event(s, &in);
 	return r < 0 ? hf_err_set(err, r, "write the record: %s", strerror(-r)) : 0;
+}
+
+/* ---- the package's release ---------------------------------------------------------------------- */
+
+#define PACKAGED      "packaged"
+#define PACKAGED_SIZE (2 * HF_SHA256_SIZE)
+
+bool hf_release_store_is_packaged(const struct hf_release_store *s,
+				  const uint8_t hash[static HF_SHA256_SIZE])
+{
+	_cleanup_free_ uint8_t *text = NULL;
+	char hex[PACKAGED_SIZE + 1];
+	size_t len;
+
+	hf_hex_encode(hex, hash, HF_SHA256_SIZE);
+	return hf_io_read_file(s->io, s->dir, PACKAGED, PACKAGED_SIZE, &text, &len) == 0 &&
+	       len == PACKAGED_SIZE && memcmp(text, hex, len) == 0;
+}
+
+int hf_release_store_set_packaged(struct hf_release_store *s,
+				  const uint8_t hash[static HF_SHA256_SIZE])
+{
+	char hex[PACKAGED_SIZE + 1];
+	int r;
+
+	/* Torn or lost, it says nothing, and the package's release is staged once more. */
+	hf_hex_encode(hex, hash, HF_SHA256_SIZE);
+	r = hf_io_remove_tree(s->io, s->dir, PACKAGED);
+	if (r == 0)
+		r = hf_io_write_file(s->io, s->dir, PACKAGED, hex, PACKAGED_SIZE, 0600);
+	return r < 0 ? r : s->io->sync(s->io, s->dir);
 }
 
 /* ---- recovery --------------------------------------------------------------------------------- */
@@ -393,6 +468,11 @@ int hf_release_store_open(const struct hf_io *io, int releases, const char *comp
 	return 0;
 }
 
+bool hf_release_store_lost(int r)
+{
+	return r < 0 && !is_transient(r);
+}
+
 /* ---- collect ---------------------------------------------------------------------------------- */
 
 static bool is_spoken_of(const struct hf_release_store *s, const char *name)
@@ -408,7 +488,7 @@ static bool is_spoken_of(const struct hf_release_store *s, const char *name)
 		if (hf_streq(of, name))
 			return true;
 	}
-	return hf_streq(name, "state.a") || hf_streq(name, "state.b");
+	return hf_streq(name, "state.a") || hf_streq(name, "state.b") || hf_streq(name, PACKAGED);
 }
 
 int hf_release_store_collect(struct hf_release_store *s)

@@ -188,8 +188,13 @@ static int on_packet(struct hf_peer *conn, const void *packet, size_t len)
 		hf_component_stopping(conn->component, ((const struct hf_sup_text *)packet)->text);
 		return 0;
 	case HF_SUP_CANARY_SEEN:
-		/* The canary is judged with releases; until then an answer to it is news to us. */
-		return -EPERM;
+		hf_component_canary_seen(conn->component,
+					 ((const struct hf_sup_canary *)packet)->nonce);
+		return 0;
+	case HF_SUP_SESSION:
+		hf_component_session(conn->component,
+				     ((const struct hf_sup_session *)packet)->online);
+		return 0;
 	case HF_SUP_ACTION_KEYS:
 	case HF_SUP_ACTION_TIME:
 	case HF_SUP_ACTION:
@@ -205,6 +210,7 @@ static int on_packet(struct hf_peer *conn, const void *packet, size_t len)
 	case HF_SUP_LAST_EXIT:
 	case HF_SUP_STOP:
 	case HF_SUP_RELOAD:
+	case HF_SUP_RELEASE:
 	case HF_SUP_DENIED:
 	case HF_SUP_ACTION_NONCE:
 	case HF_SUP_ACTION_STATE:

@@ -18,6 +18,7 @@
 struct hf_component;
 struct hf_kernel;
 struct hf_records;
+struct hf_releases;
 struct hf_server;
 struct hf_bus;
 struct hf_workers;
@@ -29,13 +30,16 @@ struct hf_watchdog {
 	struct hf_config config;
 	bool stopping;       /* a stop was asked for; it ends when every component has */
 	bool handing_over;   /* end without touching anything: a successor waits */
+	bool succeeded;      /* … and holdfast-launch is to start it */
 	uint64_t started_ns; /* CLOCK_MONOTONIC */
 	int lock_fd;
+	int launch_fd;   /* the holdfast-launch that started us; -1: none did */
 	int bin_dir;     /* beside our own executable */
 	int state_dir;   /* paths.watchdog_state */
 	int cgroup_base; /* -1: none */
 	struct hf_kernel *kernel;
 	struct hf_records *records;
+	struct hf_releases *releases;
 	struct hf_server *server;
 	struct hf_bus *bus;
 	struct hf_workers *workers; /* NULL: none can be started */

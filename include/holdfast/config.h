@@ -74,7 +74,12 @@ struct hf_config {
 	struct {
 		uint64_t settle_s;
 		uint64_t backoff_cap_s;
+		uint64_t ready_s;
 	} restart;
+	struct {
+		uint64_t probation_s;
+		uint64_t portal_s;
+	} release;
 	struct {
 		struct {
 			char *user;

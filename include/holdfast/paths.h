@@ -24,6 +24,8 @@ struct hf_paths {
 	char state_dir[HF_PATH_MAX];      /* parent of the next two; 0755 */
 	char agent_state[HF_PATH_MAX];    /* the agent's own, 0700 */
 	char watchdog_state[HF_PATH_MAX]; /* root's, 0700 */
+	char releases_dir[HF_PATH_MAX];   /* root's, 0755; may be a link or a mount of root's */
+	char release_keys[HF_PATH_MAX]; /* the package's or administrator's list of release keys */
 	char supervise_sock[HF_PATH_MAX];
 	char agent_sock[HF_PATH_MAX];    /* local bus of the agent, REQ/REP */
 	char events_sock[HF_PATH_MAX];   /* the agent's event stream, PUB/SUB */

@@ -40,12 +40,13 @@ enum hf_sup_type {
 	HF_SUP_UNWATCH_SOCKET, /* struct hf_sup_cookie */
 	HF_SUP_STOPPING,       /* struct hf_sup_text: it leaves on its own, reason */
 	HF_SUP_CANARY_SEEN,    /* struct hf_sup_canary: the agent saw that process exit */
-	HF_SUP_ACTION_KEYS,    /* struct hf_sup_blob: action.Keys; answered by ACTION_NONCE */
-	HF_SUP_ACTION_TIME,    /* struct hf_sup_blob: action.Time with the watchdog's nonce */
-	HF_SUP_ACTION,         /* struct hf_sup_blob: action.Envelope; answered by ACTION_STATE */
-	HF_SUP_ACTION_CANCEL,  /* struct hf_sup_action_id */
-	HF_SUP_ACTION_QUERY,   /* struct hf_sup_action_id: answered by ACTION_STATE */
-	HF_SUP_ACTION_FORGET,  /* struct hf_sup_action_id: the portal has its result */
+	HF_SUP_SESSION,       /* struct hf_sup_session: whether it has its portal, at each change */
+	HF_SUP_ACTION_KEYS,   /* struct hf_sup_blob: action.Keys; answered by ACTION_NONCE */
+	HF_SUP_ACTION_TIME,   /* struct hf_sup_blob: action.Time with the watchdog's nonce */
+	HF_SUP_ACTION,        /* struct hf_sup_blob: action.Envelope; answered by ACTION_STATE */
+	HF_SUP_ACTION_CANCEL, /* struct hf_sup_action_id */
+	HF_SUP_ACTION_QUERY,  /* struct hf_sup_action_id: answered by ACTION_STATE */
+	HF_SUP_ACTION_FORGET, /* struct hf_sup_action_id: the portal has its result */
 
 	/* watchdog → component */
 	HF_SUP_WELCOME = 64, /* struct hf_sup_welcome */
@@ -54,6 +55,7 @@ enum hf_sup_type {
 	HF_SUP_STOP,         /* struct hf_sup_text: stop now, reason */
 	HF_SUP_RELOAD,       /* header only: read the configuration again */
 	HF_SUP_DENIED,       /* struct hf_sup_denied: request refused or failed */
+	HF_SUP_RELEASE, /* struct hf_sup_release: how far an update is; after WELCOME, at each change */
 	HF_SUP_ACTION_NONCE, /* struct hf_sup_action_nonce */
 	HF_SUP_ACTION_STATE, /* struct hf_sup_action_state, perhaps with descriptors */
 };
@@ -89,6 +91,16 @@ struct hf_sup_cookie {
 	struct hf_sup_hdr hdr;
 	uint64_t cookie; /* SO_COOKIE */
 };
+
+/*
+ * A canary is a child of the watchdog that ends under a name that tells its nonce: the prefix and 12
+ * hexadecimal digits. Who reads the kernel's rings reports it and shows it to nobody.
+ */
+#define HF_CANARY_PREFIX    "hfc"
+#define HF_CANARY_DIGITS    12
+#define HF_CANARY_NONCE_MAX (UINT64_C(1) << 48)
+/* The program (kernel_load.h) without which there are none. */
+#define HF_CANARY_PROGRAM "proc.exit"
 
 struct hf_sup_canary {
 	struct hf_sup_hdr hdr;
@@ -135,6 +147,43 @@ struct hf_sup_action_state {
 	uint64_t result_bytes;
 	uint64_t artifact_bytes;
 	uint8_t artifact_sha256[32];
+	char text[HF_SUP_TEXT_MAX];
+};
+
+struct hf_sup_session {
+	struct hf_sup_hdr hdr;
+	uint32_t online;
+	uint32_t reserved;
+};
+
+#define HF_SUP_RELEASE_VERSION_MAX 48u /* HF_VERSION_MAX of the release library */
+#define HF_SUP_RELEASE_REASON_MAX  32u
+
+enum hf_sup_release_step {
+	HF_SUP_RELEASE_RUNS,      /* nothing under way; version runs */
+	HF_SUP_RELEASE_VERIFYING, /* candidate is being verified and unpacked; percent */
+	HF_SUP_RELEASE_REFUSED,   /* candidate was refused: reason, text */
+	HF_SUP_RELEASE_STAGED,    /* candidate waits for its turn */
+	HF_SUP_RELEASE_PREFLIGHT,
+	HF_SUP_RELEASE_TRIAL,       /* candidate runs; percent of its probation */
+	HF_SUP_RELEASE_COMMITTED,   /* version runs and stays */
+	HF_SUP_RELEASE_ROLLED_BACK, /* candidate failed, version runs: reason, text, at */
+	HF_SUP_RELEASE_SAFE,        /* all versions fail */
+	_HF_SUP_RELEASE_MAX,
+};
+
+struct hf_sup_release {
+	struct hf_sup_hdr hdr;
+	char component[HF_SUP_NAME_MAX];
+	char version[HF_SUP_RELEASE_VERSION_MAX];   /* that should run; "": the package's own */
+	char candidate[HF_SUP_RELEASE_VERSION_MAX]; /* "": none */
+	uint8_t version_hash[32];                   /* SHA-256 of the manifest */
+	uint8_t candidate_hash[32];                 /* zeros: not known */
+	uint32_t step;                              /* enum hf_sup_release_step */
+	uint32_t percent;
+	uint64_t security_epoch;                /* the floor */
+	uint64_t at_unix_ns;                    /* of the last rollback; 0: none */
+	char reason[HF_SUP_RELEASE_REASON_MAX]; /* one word */
 	char text[HF_SUP_TEXT_MAX];
 };
 
@@ -219,5 +268,9 @@ size_t hf_sup_size(unsigned type);
 /* Names for people and JSON; "unknown" for a value out of range. */
 const char *hf_sup_type_name(unsigned type);
 const char *hf_exit_cause_name(unsigned cause);
+/* "runs", "verifying" … */
+const char *hf_sup_release_step_name(unsigned step);
+/* The nonce of a canary's process name; 0: it is none. */
+uint64_t hf_sup_canary_nonce(const char *comm);
 /* "ebpf", "partial", "off" */
 const char *hf_sup_assist_name(unsigned assist);

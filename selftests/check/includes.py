@@ -34,7 +34,7 @@ PARTS = [
     ("userspace/agent/*", KNOW + GEN + ["userspace/net/*", "userspace/proto/*", "userspace/release/*"]),
     ("userspace/fetch/*", KNOW + ["userspace/release/*"]),
     ("userspace/*", KNOW + GEN + ["userspace/proto/*"]),  # scan, doctor
-    ("watchdog/launch/*", KNOW + ["userspace/release/*"]),
+    ("watchdog/launch/*", KNOW + ["userspace/release/*", "watchdog/release_st*.h"]),
     ("watchdog/*", KNOW + GEN + ["gen/*.skel.h", "userspace/proto/*", "userspace/release/*"]),
     ("tools/ctl/*", KNOW + GEN + ["userspace/proto/*"]),
     ("tools/portal/*", KNOW + GEN + ["gen/*", "userspace/net/*", "userspace/proto/*", "userspace/release/*"]),

@@ -20,6 +20,17 @@
  *   litter            leaves a child behind and exits with code 3
  *   call N            READY, then makes system call number N
  *   write             works, and says what came of writing state/agent/f and open/f
+ *   crash-ready       READY, then aborts
+ *   unready           works, but never says READY
+ *   blind             works, but reports no canary
+ *   fat               works, and takes 32 MiB more each 0.1 s
+ *   later N           works for N seconds, then aborts
+ *   offline           works, but says that it has no portal
+ *   preflight         cannot even say its version
+ *
+ * A release of it has its own mode and version behind the program's end, as "\nTESTAGENT MODE;VERSION\n":
+ * it takes both, whatever testagent.mode says, and asks for no kernel events, so that canaries are no
+ * matter of its; except in mode blind. All but `offline` say that they have their portal.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -43,7 +54,8 @@
 static struct hf_paths paths;
 static sd_event *event;
 static struct hf_supervise *supervise;
-static char mode[64];
+static char mode[64], version[HF_SUP_VERSION_MAX] = "test-1";
+static bool is_release;
 
 static bool is(const char *m)
 {
@@ -191,6 +203,16 @@ static int on_later(sd_event_source *source, uint64_t usec, void *arg)
 		(void)sd_event_source_set_time_relative(source, 100000);
 		(void)sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 	}
+	if (is("crash-ready") || is("later"))
+		abort();
+	if (is("fat")) {
+		void *p = malloc(32 << 20);
+
+		if (p)
+			memset(p, 1, 32 << 20);
+		(void)sd_event_source_set_time_relative(source, 100000);
+		(void)sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+	}
 	while (is("sleep"))
 		(void)pause();
 	while (is("spin"))
@@ -209,6 +231,28 @@ static void read_mode(void)
 		(void)fclose(f);
 }
 
+/* What stands behind the end of a release's program. */
+static void read_trailer(void)
+{
+	int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	char text[129] = "", *at;
+	off_t end = fd >= 0 ? lseek(fd, 0, SEEK_END) : 0;
+
+	if (end > 128)
+		(void)!pread(fd, text, 128, end - 128);
+	(void)hf_close(fd);
+	/* The program's own bytes may have a NUL anywhere. */
+	at = memmem(text, 128, "\nTESTAGENT ", 11);
+	if (!at)
+		return;
+	at += 11;
+	at[strcspn(at, "\n")] = 0;
+	is_release = true;
+	(void)hf_strlcpy(version, strchr(at, ';') ? strchr(at, ';') + 1 : "", sizeof(version));
+	at[strcspn(at, ";")] = 0;
+	(void)hf_strlcpy(mode, at, sizeof(mode));
+}
+
 int main(int argc, char **argv)
 {
 	static const struct hf_supervise_callbacks callbacks = {
@@ -222,11 +266,25 @@ int main(int argc, char **argv)
 	sigset_t set;
 	int r;
 
+	uint64_t later_us = 200000;
+
 	hf_log_init("testagent");
+	read_trailer();
+	if (argc == 2 && hf_streq(argv[1], "--version")) {
+		if (is("preflight")) {
+			(void)fprintf(stderr, "libmissing.so: cannot open shared object file\n");
+			return 127;
+		}
+		(void)printf("testagent %s\n", version);
+		return 0;
+	}
 	if (argc != 3 || hf_paths_init(argv[2], &paths) < 0)
 		return 2;
-	read_mode();
-	hf_notice("pid %d uid %u mode %s", getpid(), getuid(), mode);
+	if (!is_release)
+		read_mode();
+	if (is("later "))
+		later_us = strtoull(mode + 6, NULL, 10) * 1000000;
+	hf_notice("pid %d uid %u mode %s version %s", getpid(), getuid(), mode, version);
 	if (is("crash")) {
 		(void)fprintf(stderr, "last words of a crashing component\n");
 		abort();
@@ -251,16 +309,18 @@ int main(int argc, char **argv)
 	if (r >= 0)
 		r = sd_event_add_signal(event, NULL, SIGTERM, on_signal, NULL);
 	if (r >= 0)
-		r = hf_supervise_new(event, paths.supervise_sock, "agent", "test-1", true,
-				     &callbacks, NULL, &supervise);
+		r = hf_supervise_new(event, paths.supervise_sock, "agent", version,
+				     !is_release || is("blind"), &callbacks, NULL, &supervise);
 	if (r >= 0)
-		r = sd_event_add_time_relative(event, &later, CLOCK_MONOTONIC, 200000, 1000,
+		r = sd_event_add_time_relative(event, &later, CLOCK_MONOTONIC, later_us, 1000,
 					       on_later, NULL);
 	if (r < 0)
 		return 1;
 	if (is("worker"))
 		hf_supervise_progress(supervise, (unsigned)hf_supervise_add_worker(supervise), 7);
-	hf_supervise_ready(supervise);
+	if (!is("unready"))
+		hf_supervise_ready(supervise);
+	hf_supervise_session(supervise, !is("offline"));
 	hf_supervise_status(supervise, "mode %s", mode);
 	(void)sd_event_loop(event);
 	supervise = hf_supervise_free(supervise);

@@ -43,6 +43,7 @@ int hf_ctl_outages(struct hf_ctl *c, int argc, char **argv);
 int hf_ctl_enroll(struct hf_ctl *c, int argc, char **argv);
 int hf_ctl_reset(struct hf_ctl *c, int argc, char **argv);
 int hf_ctl_component(struct hf_ctl *c, int argc, char **argv);
+int hf_ctl_release(struct hf_ctl *c, int argc, char **argv);
 int hf_ctl_config(struct hf_ctl *c, int argc, char **argv);
 int hf_ctl_scan(struct hf_ctl *c, int argc, char **argv);
 

@@ -30,15 +30,16 @@ static const struct verb {
 	 "--portal URL {--token T|--token -|--token-file FILE} [--ca FILE]",
 	 "introduce this host to a portal"},
 	{"reset", hf_ctl_reset, "[--yes]", "forget the portal and this host's identity"},
-	{"component", hf_ctl_component, "{list|show|start|stop|restart} [NAME]",
+	{"component", hf_ctl_component, "{list|show|start|stop|restart|rollback} [NAME]",
 	 "the processes that the watchdog keeps running"},
+	{"release", hf_ctl_release, "{list|stage FILE [--wait]|rollback [COMPONENT]|keys FILE}",
+	 "which version runs; install one, go back"},
 	{"config", hf_ctl_config, "{check [FILE]|show|reload}", "the configuration"},
 	{"doctor", NULL, NULL, NULL},
 	{"actions", NULL, NULL, NULL},
 	{"scan", hf_ctl_scan,
 	 "[--checks A,B] [--path P]... [--accept-baseline] [--local]",
 	 "what on this host is not as it should be"},
-	{"release", NULL, NULL, NULL},
 };
 
 static void print_help(void)

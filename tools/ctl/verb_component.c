@@ -11,7 +11,7 @@
 #include "userspace/proto/frame.h"
 #include "userspace/proto/status_json.h"
 
-#define USAGE "component {list|show|start|stop|restart} [NAME] [--json]"
+#define USAGE "component {list|show|start|stop|restart|rollback} [NAME] [--json]"
 /* A stop may take 15 s until the last kill, and then a start 30 s until it is called hung. */
 #define SETTLE_MS 45000u
 #define POLL_MS   50
@@ -84,9 +84,9 @@ bool hf_component_settled(Bus__ComponentRequest__Verb verb, uint32_t old_pid,
 	case BUS__COMPONENT_REQUEST__VERB__STOP:
 		return hf_streq(now->state, "stopped");
 	case BUS__COMPONENT_REQUEST__VERB__RESTART:
+	case BUS__COMPONENT_REQUEST__VERB__ROLLBACK:
 		return running && now->pid != old_pid;
 	case BUS__COMPONENT_REQUEST__VERB__SHOW:
-	case BUS__COMPONENT_REQUEST__VERB__ROLLBACK:
 	case _BUS__COMPONENT_REQUEST__VERB_IS_INT_SIZE:
 		break;
 	}
@@ -138,6 +138,7 @@ int hf_ctl_component(struct hf_ctl *c, int argc, char **argv)
 		{"start", BUS__COMPONENT_REQUEST__VERB__START},
 		{"stop", BUS__COMPONENT_REQUEST__VERB__STOP},
 		{"restart", BUS__COMPONENT_REQUEST__VERB__RESTART},
+		{"rollback", BUS__COMPONENT_REQUEST__VERB__ROLLBACK},
 	};
 	const char *words[2] = {"list", "agent"};
 	size_t n = 0;
@@ -153,8 +154,7 @@ int hf_ctl_component(struct hf_ctl *c, int argc, char **argv)
 	for (size_t i = 0; i < HF_ARRAY_SIZE(verbs); i++)
 		if (hf_streq(words[0], verbs[i].name))
 			return change(c, verbs[i].verb, verbs[i].name, words[1]);
-	if (hf_streq(words[0], "rollback"))
-		return hf_ctl_fail(HF_CTL_USAGE, "component rollback: not in this version");
-	return hf_ctl_usage(USAGE, "component: '%s' is not one of list, show, start, stop, restart",
-			    words[0]);
+	return hf_ctl_usage(
+		USAGE, "component: '%s' is not one of list, show, start, stop, restart, rollback",
+		words[0]);
 }

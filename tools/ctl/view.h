@@ -14,6 +14,10 @@ void hf_view_components(const struct hf_term *t, Bus__Component *const *items, s
 void hf_view_component_line(const struct hf_term *t, const Bus__Component *c);
 void hf_view_component(const struct hf_term *t, const Bus__Component *c);
 
+void hf_view_releases(const struct hf_term *t, const Bus__Releases *m);
+/* What status says of an update, if there is anything to say. */
+void hf_view_release_line(const struct hf_term *t, const Bus__Release *r);
+
 /* One event a line; columns are fixed so that a stream stays aligned. */
 void hf_view_event(const struct hf_term *t, const Bus__Event *e);
 

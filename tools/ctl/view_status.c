@@ -326,6 +326,8 @@ void hf_view_status(const struct hf_term *t, const Bus__AgentStatus *agent, cons
 	}
 	for (size_t i = 0; watchdog && i < watchdog->n_components; i++)
 		hf_view_component_line(t, watchdog->components[i]);
+	for (size_t i = 0; watchdog && i < watchdog->n_releases; i++)
+		hf_view_release_line(t, watchdog->releases[i]);
 	if (watchdog)
 		print_watchdog(t, watchdog);
 	else

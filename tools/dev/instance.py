@@ -146,6 +146,11 @@ class Instance:
             f"public_url: https://{self.host}:{self.port}\n" + extra
         )
 
+    def sign_tool(self):
+        """holdfast-sign, which a test's own bin directory may not have."""
+        own = self.bin / "holdfast-sign"
+        return own if own.exists() else pathlib.Path(__file__).resolve().parents[2] / "build" / "bin" / "holdfast-sign"
+
     # ---- processes ---------------------------------------------------------------------------
 
     def _spawn(self, name, program, args, uid=None, env=None):

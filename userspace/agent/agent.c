@@ -46,8 +46,12 @@ static void on_state_changed(enum hf_ch_state from, enum hf_ch_state to, const c
 	struct hf_agent *a = HF_CAST(userdata, struct hf_agent, HF_AGENT_MAGIC);
 
 	(void)from;
-	if (a->supervise)
+	if (a->supervise) {
 		hf_supervise_status(a->supervise, "%s: %s", hf_ch_state_name(to), why);
+		/* Pending is as good: the portal answers. */
+		hf_supervise_session(a->supervise, to == HF_CH_ONLINE || to == HF_CH_SUSPECT ||
+							   to == HF_CH_PENDING);
+	}
 }
 
 static void on_uplink(const Session__Welcome *welcome, void *userdata)
@@ -220,6 +224,14 @@ static void on_assist_changed(void *userdata)
 		hf_notice("kernel assist: %s: %s", assist, hf_events_assist_reason(a->events));
 }
 
+static void on_canary(uint64_t nonce, uint32_t parent, void *userdata)
+{
+	struct hf_agent *a = HF_CAST(userdata, struct hf_agent, HF_AGENT_MAGIC);
+
+	if (a->supervise)
+		hf_supervise_canary_seen(a->supervise, nonce, parent);
+}
+
 static void on_events_progress(uint64_t records, void *userdata)
 {
 	(void)records;
@@ -230,6 +242,7 @@ static const struct hf_events_callbacks events_callbacks = {
 	.socket = on_socket_event,
 	.publish = on_publish,
 	.assist_changed = on_assist_changed,
+	.canary = on_canary,
 	.progress = on_events_progress,
 };
 

@@ -224,6 +224,17 @@ static void on_gap(enum hf_ring_id ring, uint32_t cpu, uint64_t first, uint64_t 
 		distribute(e, &e->decoded.event, NULL, HF_SPOOL_HIGH);
 }
 
+/* Through all that an event of its kind goes through, but shown to nobody. */
+static bool is_canary(struct hf_events *e, const Bus__Event *ev)
+{
+	uint64_t nonce = ev->exit ? hf_sup_canary_nonce(ev->comm) : 0;
+
+	if (!nonce || !ev->watched || !pack(e, &e->decoded.event))
+		return false;
+	e->cb.canary(nonce, ev->exit->ppid, e->userdata);
+	return true;
+}
+
 static void work_off(struct hf_events *e, enum hf_ring_id ring)
 {
 	for (unsigned i = 0; i < e->n_batch; i++) {
@@ -232,6 +243,8 @@ static void work_off(struct hf_events *e, enum hf_ring_id ring)
 			e->malformed++;
 			continue;
 		}
+		if (is_canary(e, &e->decoded.event))
+			continue;
 		hf_join_event(e->join, &e->decoded.event, e->because);
 		e->decoded.event.because = e->because;
 		if (!pack(e, &e->decoded.event)) {

@@ -36,6 +36,8 @@ struct hf_events_callbacks {
 	void (*publish)(const uint8_t *event, size_t len, void *userdata);
 	/* Kernel assist or its programs changed. */
 	void (*assist_changed)(void *userdata);
+	/* The end of a process that may be the watchdog's canary, and of whose child it was. */
+	void (*canary)(uint64_t nonce, uint32_t parent, void *userdata);
 	/* Progress for the watchdog: records read. */
 	void (*progress)(uint64_t records, void *userdata);
 };

@@ -63,7 +63,8 @@ struct hf_supervise {
 	unsigned redial_ms;
 	unsigned expect_ms;
 
-	bool ready, healthy;
+	uint32_t watchdog_pid;
+	bool ready, healthy, online, session_told;
 	char status[HF_SUP_TEXT_MAX];
 	uint64_t watch[HF_SUPERVISE_WATCHES_MAX];
 	unsigned watches;
@@ -106,6 +107,14 @@ static void send_hello(struct hf_supervise *s)
 	(void)hf_strlcpy(m.component, s->component, sizeof(m.component));
 	(void)hf_strlcpy(m.version, s->version, sizeof(m.version));
 	send_message(s, &m);
+}
+
+static void send_session(struct hf_supervise *s)
+{
+	struct hf_sup_session m = {.hdr = header(HF_SUP_SESSION), .online = s->online};
+
+	if (s->welcomed)
+		send_message(s, &m);
 }
 
 static void send_ready(struct hf_supervise *s)
@@ -182,12 +191,15 @@ static void on_welcome(struct hf_supervise *s, const struct hf_sup_welcome *w)
 		hf_info("adopted by watchdog %s (pid %u)", w->watchdog_version, w->watchdog_pid);
 	s->welcomed = true;
 	s->was_welcomed = true;
+	s->watchdog_pid = w->watchdog_pid;
 	s->redial_ms = REDIAL_MIN_MS;
 	s->expect_ms = plausible ? w->expect_ms : 1000;
 	if (s->ready)
 		send_ready(s);
 	if (s->status[0])
 		send_text(s, HF_SUP_STATUS, s->status);
+	if (s->session_told)
+		send_session(s);
 	for (unsigned i = 0; i < s->watches; i++)
 		send_cookie(s, HF_SUP_WATCH_SOCKET, s->watch[i]);
 	send_progress(s);
@@ -269,6 +281,10 @@ static int on_packet(struct hf_supervise *s, const void *packet, int *fds, unsig
 	case HF_SUP_DENIED:
 		if (s->cb.denied)
 			s->cb.denied((enum hf_sup_type)denied->request, -denied->error, s->arg);
+		return 0;
+	case HF_SUP_RELEASE:
+		if (s->cb.release)
+			s->cb.release(packet, s->arg);
 		return 0;
 	case HF_SUP_ACTION_NONCE:
 		if (s->cb.action_nonce)
@@ -556,11 +572,22 @@ void hf_supervise_unwatch_socket(struct hf_supervise *s, uint64_t cookie)
 		}
 }
 
-void hf_supervise_canary_seen(struct hf_supervise *s, uint64_t nonce)
+void hf_supervise_canary_seen(struct hf_supervise *s, uint64_t nonce, uint32_t parent)
 {
 	struct hf_sup_canary m = {.hdr = header(HF_SUP_CANARY_SEEN), .nonce = nonce};
 
-	send_message(s, &m);
+	/* Anybody may name a process so; the watchdog's children are its own. */
+	if (s->welcomed && s->ready && parent == s->watchdog_pid)
+		send_message(s, &m);
+}
+
+void hf_supervise_session(struct hf_supervise *s, bool online)
+{
+	if (s->session_told && s->online == online)
+		return;
+	s->online = online;
+	s->session_told = true;
+	send_session(s);
 }
 
 int hf_supervise_action_blob(struct hf_supervise *s, enum hf_sup_type type, const void *bytes,

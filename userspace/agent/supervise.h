@@ -44,6 +44,8 @@ struct hf_supervise_callbacks {
 	/* Leave now, cleanly; SIGTERM comes as well, so both must lead to one shutdown. */
 	void (*stop)(const char *reason, void *arg);
 	void (*reload)(void *arg);
+	/* How far the update of some component is. Borrowed for the call. */
+	void (*release)(const struct hf_sup_release *r, void *arg);
 	/* A request failed: error is a positive errno. The connection goes on. */
 	void (*denied)(enum hf_sup_type request, int error, void *arg);
 	/* The watchdog's answer to keys; where an action is. Borrowed for the call, also the
@@ -87,8 +89,10 @@ void hf_supervise_stopping(struct hf_supervise *s, const char *reason);
  */
 int hf_supervise_watch_socket(struct hf_supervise *s, uint64_t cookie);
 void hf_supervise_unwatch_socket(struct hf_supervise *s, uint64_t cookie);
-/* The agent saw the watchdog's canary process exit. */
-void hf_supervise_canary_seen(struct hf_supervise *s, uint64_t nonce);
+/* The agent saw a process exit that is named like a canary; passed on if it was the watchdog's child. */
+void hf_supervise_canary_seen(struct hf_supervise *s, uint64_t nonce, uint32_t parent);
+/* Whether we have our portal; said again to a new watchdog. */
+void hf_supervise_session(struct hf_supervise *s, bool online);
 
 /*
  * Actions are not remembered here: their owner says them again after `welcome`. type is one of

@@ -167,6 +167,17 @@ static const struct hf_config_entry entries[] = {
 	DURATION(restart.backoff_cap_s, 1, 600, "30", "s",
 		 "The longest wait before a component is started again."),
 
+	DURATION(restart.ready_s, 1, 600, "30", "s",
+		 "How long a component may take until it says that it works."),
+
+	DURATION(
+		release.probation_s, 1, 86400, "120", "s",
+		"How long a new version must have been healthy before it is kept; until then it is "
+		"rolled back for its faults."),
+	DURATION(release.portal_s, 10, 86400, "600", "s",
+		 "How long a new version may be without the portal, when the version before was "
+		 "connected, before that one gets its chance again."),
+
 	STRING(component.agent.user, "holdfast", "The user the agent runs as.", .min = 1,
 	       .check = hf_check_user, .restart = true),
 	SIZE(component.agent.memory_max_bytes, 0, 1024 * GIB, "256MiB", NULL,

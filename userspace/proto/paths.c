@@ -39,6 +39,8 @@ static void fill(struct hf_paths *p, const char *etc, const char *state, const c
 	join(p->agent_state, state, "/agent");
 	join(p->watchdog_state, state, "/watchdog");
 	join(p->run_dir, run, "");
+	join(p->releases_dir, state, "/releases");
+	join(p->release_keys, etc, "release-keys");
 	join(p->supervise_sock, run, "/supervise.sock");
 	join(p->agent_sock, run, "/agent.sock");
 	join(p->events_sock, run, "/events.sock");

@@ -4,6 +4,7 @@
 
 #include "base/str.h"
 #include "userspace/proto/event_json.h"
+#include "userspace/proto/release_json.h"
 #include "userspace/proto/outage_json.h"
 
 static json_t *error_json(const char *error)
@@ -114,7 +115,7 @@ json_t *hf_component_json(const Bus__Component *c)
 
 static json_t *watchdog_json(const Bus__WatchdogStatus *w)
 {
-	json_t *o = json_object(), *components = json_array();
+	json_t *o = json_object(), *components = json_array(), *releases = json_array();
 
 	for (size_t i = 0; i < w->n_components; i++)
 		hf_json_append(&components, hf_component_json(w->components[i]));
@@ -124,6 +125,9 @@ static json_t *watchdog_json(const Bus__WatchdogStatus *w)
 	hf_json_put(&o, "kernel_assist", hf_json_string(w->kernel_assist));
 	hf_json_put(&o, "previous_version", hf_json_string(w->previous_version));
 	hf_json_put(&o, "components", components);
+	for (size_t i = 0; i < w->n_releases; i++)
+		hf_json_append(&releases, hf_release_json(w->releases[i]));
+	hf_json_put(&o, "releases", releases);
 	hf_json_put(&o, "programs", programs_json(w->programs, w->n_programs));
 	return o;
 }

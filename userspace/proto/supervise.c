@@ -25,7 +25,7 @@ struct shape {
 	unsigned type;
 	size_t size;
 	const char *name;
-	struct text_field text[2];
+	struct text_field text[5];
 };
 
 #define TEXT(type, member)                                                        \
@@ -60,6 +60,13 @@ static const struct shape shapes[] = {
 	 sizeof(struct hf_sup_action_id),
 	 "ACTION_FORGET",
 	 {TEXT(hf_sup_action_id, id)}},
+	{HF_SUP_SESSION, sizeof(struct hf_sup_session), "SESSION", {}},
+	{HF_SUP_RELEASE,
+	 sizeof(struct hf_sup_release),
+	 "RELEASE",
+	 {TEXT(hf_sup_release, component), TEXT(hf_sup_release, version),
+	  TEXT(hf_sup_release, candidate), TEXT(hf_sup_release, reason),
+	  TEXT(hf_sup_release, text)}},
 	{HF_SUP_WELCOME,
 	 sizeof(struct hf_sup_welcome),
 	 "WELCOME",
@@ -150,6 +157,39 @@ _Static_assert(HF_ARRAY_SIZE(cause_names) == _HF_EXIT_MAX, "every cause has a na
 const char *hf_exit_cause_name(unsigned cause)
 {
 	return cause < _HF_EXIT_MAX ? cause_names[cause] : "unknown";
+}
+
+static const char *const step_names[] = {
+	[HF_SUP_RELEASE_RUNS] = "runs",           [HF_SUP_RELEASE_VERIFYING] = "verifying",
+	[HF_SUP_RELEASE_REFUSED] = "refused",     [HF_SUP_RELEASE_STAGED] = "staged",
+	[HF_SUP_RELEASE_PREFLIGHT] = "preflight", [HF_SUP_RELEASE_TRIAL] = "trial",
+	[HF_SUP_RELEASE_COMMITTED] = "committed", [HF_SUP_RELEASE_ROLLED_BACK] = "rolled_back",
+	[HF_SUP_RELEASE_SAFE] = "safe",
+};
+_Static_assert(HF_ARRAY_SIZE(step_names) == _HF_SUP_RELEASE_MAX, "every step has a name");
+
+const char *hf_sup_release_step_name(unsigned step)
+{
+	return step < _HF_SUP_RELEASE_MAX ? step_names[step] : "unknown";
+}
+
+uint64_t hf_sup_canary_nonce(const char *comm)
+{
+	uint64_t nonce = 0;
+
+	if (!hf_startswith(comm, HF_CANARY_PREFIX))
+		return 0;
+	comm += strlen(HF_CANARY_PREFIX);
+	if (strlen(comm) != HF_CANARY_DIGITS)
+		return 0;
+	for (; *comm; comm++) {
+		const char *digits = "0123456789abcdef", *at = strchr(digits, *comm);
+
+		if (!at)
+			return 0;
+		nonce = nonce << 4 | (uint64_t)(at - digits);
+	}
+	return nonce;
 }
 
 static const char *const assist_names[] = {

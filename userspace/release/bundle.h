@@ -55,6 +55,10 @@ const uint8_t *hf_bundle_hash(const struct hf_bundle *b);
 enum hf_refusal hf_bundle_verify(struct hf_bundle *b, const struct hf_release_question *q,
 				 struct hf_err *err);
 
+/* For a bundle that the caller himself built of files he trusts (those of the package), and whose
+ * file nobody else can write to: it may be unpacked without a signature. */
+void hf_bundle_trust_own(struct hf_bundle *b);
+
 /* Whether the files' bytes are those of the manifest; writes nothing. -EBADMSG. */
 int hf_bundle_check_files(const struct hf_bundle *b, struct hf_err *err);
 
@@ -73,10 +77,21 @@ int hf_release_check_tree(const struct hf_io *io, int dir, const struct hf_manif
 			  struct hf_err *err);
 
 /*
+ * Opens one file of an unpacked release for reading, and only if it is that of the manifest: what is
+ * read or executed by this descriptor is what was checked, whatever becomes of its name. *ret_fd is
+ * the caller's.
+ */
+int hf_release_open_file(const struct hf_io *io, int dir, const struct hf_manifest_file *f,
+			 int *ret_fd, struct hf_err *err);
+
+/*
  * Makes an unsigned bundle of the regular files below files_dir (links and other kinds are refused;
  * whoever is executable by its owner becomes 0555, the rest 0444). head has everything but the
  * files, which are filled in. out_fd is an empty regular file.
  */
 int hf_bundle_build(struct hf_manifest *head, int files_dir, int out_fd, struct hf_err *err);
+/* The same of one executable file, `name` in dir, which becomes `path`. */
+int hf_bundle_build_one(struct hf_manifest *head, int dir, const char *name, const char *path,
+			int out_fd, struct hf_err *err);
 /* Copies the bundle with the key's id in its manifest and the signature. The files are checked. */
 int hf_bundle_sign(int in_fd, const struct hf_secret_key *k, int out_fd, struct hf_err *err);

@@ -163,12 +163,13 @@ static int open_collected(int dir, const char *path)
 	return fd < 0 ? -errno : fd;
 }
 
-static int copy_collected(const struct hf_manifest *m, int files_dir, int out_fd, uint64_t at,
-			  struct hf_err *err)
+/* name: of the one file, when there is no more than one; NULL: each has its path as name. */
+static int copy_collected(const struct hf_manifest *m, int files_dir, const char *name, int out_fd,
+			  uint64_t at, struct hf_err *err)
 {
 	for (size_t i = 0; i < m->n_files; i++) {
 		const struct hf_manifest_file *f = &m->files[i];
-		_cleanup_close_ int fd = open_collected(files_dir, f->path);
+		_cleanup_close_ int fd = open_collected(files_dir, name ? name : f->path);
 		uint8_t digest[HF_DIGEST_SIZE_MAX];
 		uint64_t len;
 		int r;
@@ -186,21 +187,22 @@ static int copy_collected(const struct hf_manifest *m, int files_dir, int out_fd
 	return 0;
 }
 
-int hf_bundle_build(struct hf_manifest *head, int files_dir, int out_fd, struct hf_err *err)
+static int begin(struct hf_manifest *head, struct hf_err *err)
+{
+	free(head->files);
+	head->n_files = 0;
+	memset(head->key_id, 0, sizeof(head->key_id));
+	head->files = calloc(HF_MANIFEST_FILES_MAX, sizeof(*head->files));
+	return head->files ? 0 : hf_err_set(err, -ENOMEM, "out of memory");
+}
+
+static int finish(struct hf_manifest *head, int files_dir, const char *name, int out_fd,
+		  struct hf_err *err)
 {
 	static const uint8_t no_signature[HF_SIGNATURE_SIZE];
 	struct hf_buf text = {};
 	int r;
 
-	free(head->files);
-	head->n_files = 0;
-	memset(head->key_id, 0, sizeof(head->key_id));
-	head->files = calloc(HF_MANIFEST_FILES_MAX, sizeof(*head->files));
-	if (!head->files)
-		return hf_err_set(err, -ENOMEM, "out of memory");
-	r = collect(head, files_dir, "", 0, err);
-	if (r < 0)
-		return r;
 	hf_manifest_sort(head);
 	head->payload_bytes = 0;
 	for (size_t i = 0; i < head->n_files; i++)
@@ -212,10 +214,35 @@ int hf_bundle_build(struct hf_manifest *head, int files_dir, int out_fd, struct 
 			(void)hf_err_set(err, r, "write: %s", strerror(-r));
 	}
 	if (r == 0)
-		r = copy_collected(head, files_dir, out_fd,
+		r = copy_collected(head, files_dir, name, out_fd,
 				   HF_BUNDLE_HEADER_SIZE + text.len + HF_SIGNATURE_SIZE, err);
 	hf_buf_done(&text);
 	return r;
+}
+
+int hf_bundle_build(struct hf_manifest *head, int files_dir, int out_fd, struct hf_err *err)
+{
+	int r = begin(head, err);
+
+	if (r == 0)
+		r = collect(head, files_dir, "", 0, err);
+	return r < 0 ? r : finish(head, files_dir, NULL, out_fd, err);
+}
+
+int hf_bundle_build_one(struct hf_manifest *head, int dir, const char *name, const char *path,
+			int out_fd, struct hf_err *err)
+{
+	struct stat st;
+	int r = begin(head, err);
+
+	if (r < 0)
+		return r;
+	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return hf_err_set(err, -errno, "stat '%s': %s", name, strerror(errno));
+	if (!S_ISREG(st.st_mode) || !(st.st_mode & 0100))
+		return hf_err_set(err, -EINVAL, "'%s' is no executable file", name);
+	r = add_file(head, dir, name, path, &st, err);
+	return r < 0 ? r : finish(head, dir, name, out_fd, err);
 }
 
 /* ---- sign ------------------------------------------------------------------------------------- */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * holdfast-launch: starts the watchdog. Owned by the package, never updates itself, so it does as
- * little as possible.
+ * holdfast-launch: starts the watchdog that the twin records name (pick.h). Owned by the package,
+ * never updates itself, so it does as little as possible.
  *
  * Under systemd (NOTIFY_SOCKET) it becomes the watchdog and systemd restarts that. Otherwise, or
  * with --foreground, it stays the parent:
@@ -32,9 +32,11 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "holdfast/launch.h"
+#include "holdfast/paths.h"
+#include "watchdog/launch/pick.h"
 
-#define WATCHDOG       "holdfast-watchdog"
-#define EXIT_PERMANENT 100
+#define EXIT_PERMANENT HF_LAUNCH_EXIT_PERMANENT
 /* Up for so long it is no crash loop. */
 #define SETTLE_NS    (10 * HF_NS_PER_S)
 #define DELAY_MIN_NS (100 * HF_NS_PER_MS)
@@ -42,36 +44,64 @@
 /* The watchdog gives a component 10 s before SIGKILL; then it unpins and ends. */
 #define STOP_NS (15 * HF_NS_PER_S)
 
-static int open_watchdog(void)
+/* Of the instance: where the records are, and of this program: where the package's watchdog is. */
+static struct hf_paths paths;
+static char packaged[PATH_MAX];
+
+static int init_paths(const char *dir)
 {
-	char path[PATH_MAX], *slash;
-	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
-	int fd;
+	ssize_t n = readlink("/proc/self/exe", packaged, sizeof(packaged) - 1);
+	char *slash;
 
 	if (n < 0)
 		return -errno;
-	path[n] = 0;
-	slash = strrchr(path, '/');
-	if (!slash || !hf_strlcpy(slash + 1, WATCHDOG, sizeof(path) - (size_t)(slash + 1 - path)))
-		return -ENAMETOOLONG;
-	fd = open(path, O_PATH | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
+	packaged[n] = 0;
+	slash = strrchr(packaged, '/');
+	if (!slash || slash == packaged)
+		return -ENOENT;
+	*slash = 0;
+	if (setenv(HF_LAUNCH_ENV_DIR, packaged, 1) < 0 ||
+	    setenv(HF_LAUNCH_ENV_VERSION, HF_VERSION, 1) < 0)
+		return -ENOMEM;
+	return hf_paths_init(dir, &paths);
 }
 
-/* Returns only if it failed: -errno. */
-static int exec_watchdog(const char *dir)
+static int execute(const struct hf_pick *pick)
 {
-	char name[] = WATCHDOG, flag[] = "--dir";
-	char *argv[] = {name, dir ? flag : NULL, (char *)dir, NULL};
-	_cleanup_close_ int fd = open_watchdog();
+	char name[] = HF_LAUNCH_WATCHDOG, flag[] = "--dir", dot[] = ".";
+	char *argv[] = {name, paths.installed ? NULL : flag, dot, NULL};
 
-	if (fd < 0)
-		return fd;
-	(void)syscall(SYS_execveat, fd, "", argv, environ, AT_EMPTY_PATH);
+	(void)syscall(SYS_execveat, pick->fd, "", argv, environ, AT_EMPTY_PATH);
 	return -errno;
 }
 
-static pid_t start_watchdog(const char *dir)
+/* Returns only if it failed: -errno. */
+static int exec_watchdog(void)
+{
+	struct hf_pick pick;
+	int r;
+
+	/* The one on trial, the active one, the one before; then the package's. */
+	for (int i = 0; i < 3; i++) {
+		r = hf_pick_watchdog(&paths, packaged, &pick);
+		if (r < 0)
+			return r;
+		r = execute(&pick);
+		(void)hf_close(pick.fd);
+		if (!pick.version[0])
+			return r;
+		hf_error_r(r, "execute release %s of the watchdog", pick.version);
+		hf_pick_failed(&paths, &pick, strerror(-r));
+	}
+	r = hf_pick_packaged(packaged, &pick);
+	if (r < 0)
+		return r;
+	r = execute(&pick);
+	(void)hf_close(pick.fd);
+	return r;
+}
+
+static pid_t start_watchdog(void)
 {
 	pid_t pid = fork();
 	sigset_t none;
@@ -81,8 +111,8 @@ static pid_t start_watchdog(const char *dir)
 		return pid < 0 ? -errno : pid;
 	(void)sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
-	r = exec_watchdog(dir);
-	hf_error_r(r, "execute '" WATCHDOG "'");
+	r = exec_watchdog();
+	hf_error_r(r, "execute '" HF_LAUNCH_WATCHDOG "'");
 	_exit(EXIT_FAILURE);
 }
 
@@ -142,6 +172,12 @@ static void schedule(struct launch *l, uint64_t now_ns)
 	uint64_t delay_ns = 0;
 	char how[48];
 
+	/* It gave way to another release of itself: no failure. */
+	if (WIFEXITED(l->status) && WEXITSTATUS(l->status) == HF_LAUNCH_EXIT_SUCCESSOR) {
+		l->failures = 0;
+		l->due_ns = now_ns;
+		return;
+	}
 	describe(l->status, how);
 	if (now_ns - l->started_ns >= SETTLE_NS) {
 		l->failures = 0;
@@ -164,9 +200,9 @@ static bool ended_for_good(const struct launch *l)
 							WEXITSTATUS(l->status) == EXIT_PERMANENT));
 }
 
-static void start(struct launch *l, const char *dir, uint64_t now_ns)
+static void start(struct launch *l, uint64_t now_ns)
 {
-	pid_t pid = start_watchdog(dir);
+	pid_t pid = start_watchdog();
 
 	l->started_ns = now_ns;
 	l->due_ns = 0;
@@ -195,7 +231,7 @@ static int wait_signal(const struct launch *l)
 	return sig > 0 ? sig : 0;
 }
 
-static int supervise(const char *dir)
+static int supervise(void)
 {
 	struct launch l = {};
 
@@ -207,7 +243,7 @@ static int supervise(const char *dir)
 	(void)sigprocmask(SIG_BLOCK, &l.signals, NULL);
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
 		hf_warn_r(-errno, "become the reaper of orphans, ignoring");
-	start(&l, dir, hf_now_monotonic_ns());
+	start(&l, hf_now_monotonic_ns());
 	for (;;) {
 		int sig = wait_signal(&l);
 		uint64_t now_ns = hf_now_monotonic_ns();
@@ -234,7 +270,7 @@ static int supervise(const char *dir)
 			(void)kill(l.watchdog, SIGKILL);
 			l.due_ns = now_ns + HF_NS_PER_S;
 		} else if (l.watchdog == 0) {
-			start(&l, dir, now_ns);
+			start(&l, now_ns);
 		} else {
 			l.due_ns = 0;
 		}
@@ -293,9 +329,14 @@ int main(int argc, char **argv)
 		usage(stderr);
 		return EXIT_PERMANENT;
 	}
+	r = init_paths(dir);
+	if (r < 0) {
+		hf_error_r(r, "find the instance '%s'", dir ? dir : "");
+		return EXIT_PERMANENT;
+	}
 	if (foreground)
-		return supervise(dir);
-	r = exec_watchdog(dir);
-	hf_error_r(r, "execute '" WATCHDOG "'");
+		return supervise();
+	r = exec_watchdog();
+	hf_error_r(r, "execute '" HF_LAUNCH_WATCHDOG "'");
 	return EXIT_FAILURE;
 }

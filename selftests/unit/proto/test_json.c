@@ -216,7 +216,7 @@ static void status_with_both_daemons(void **state)
 		"\"previous_version\":null,\"components\":[{\"name\":\"agent\",\"pid\":812,"
 		"\"version\":null,\"state\":\"running\",\"detail\":null,\"since\":null,"
 		"\"restarts\":0,\"last_exit\":null,\"status\":null,\"rss_bytes\":null,"
-		"\"last_stderr\":null,\"confinement\":null}],\"programs\":[{\"name\":\"tcp_state\","
+		"\"last_stderr\":null,\"confinement\":null}],\"releases\":[],\"programs\":[{\"name\":\"tcp_state\","
 		"\"attached\":true,\"reason\":null}]}");
 	assert_json(json_incref(json_object_get(v, "telemetry")),
 		    "{\"generated\":9,\"delivered\":0,\"in_ring\":0,\"lost\":0,\"filtered\":0,"

@@ -33,21 +33,22 @@ static int step(struct hf_release_record *r, enum hf_release_event event)
 
 /* What comes of each event: '!' refused, '-' nothing, else the phase, then what runs. */
 static const char *const cells[_HF_RELEASE_PHASE_MAX][_HF_RELEASE_EV_MAX] = {
-	/* STAGE, CANCEL, PREFLIGHT, OK, P_FAILED, START, HEALTHY, FAILED, ROLLBACK, RECOVER */
+	/* STAGE, CANCEL, PREFLIGHT, OK, P_FAILED, START, HEALTHY, FAILED, ROLLBACK, RECOVER, ADOPT,
+	 * GIVE_BACK */
 	[HF_RELEASE_IDLE] = {"staged 2", "!", "!", "!", "!", "-", "-", "rolled_back 1",
-			     "rolled_back 1", "-"},
+			     "rolled_back 1", "-", "!", "-"},
 	[HF_RELEASE_STAGED] = {"staged 2", "idle 2", "preflight 2", "!", "!", "-", "-", "-",
-			       "idle 2", "-"},
+			       "idle 2", "-", "!", "-"},
 	[HF_RELEASE_PREFLIGHT] = {"!", "idle 2", "!", "trial 3", "rolled_back 2", "-", "-", "-",
-				  "idle 2", "staged 2"},
+				  "idle 2", "staged 2", "!", "-"},
 	[HF_RELEASE_TRIAL] = {"!", "rolled_back 2", "!", "!", "!", "trial 3", "committed 3",
-			      "rolled_back 2", "rolled_back 2", "-"},
+			      "rolled_back 2", "rolled_back 2", "-", "!", "-"},
 	[HF_RELEASE_COMMITTED] = {"staged 2", "!", "!", "!", "!", "-", "-", "rolled_back 1",
-				  "rolled_back 1", "-"},
+				  "rolled_back 1", "-", "!", "-"},
 	[HF_RELEASE_ROLLED_BACK] = {"staged 2", "!", "!", "!", "!", "-", "-", "safe 1",
-				    "rolled_back 1", "-"},
-	[HF_RELEASE_SAFE] = {"staged 2", "!", "!", "!", "!", "-", "idle 2", "safe 1", "safe 1",
-			     "-"},
+				    "rolled_back 1", "-", "!", "-"},
+	[HF_RELEASE_SAFE] = {"staged 2", "!", "!", "!", "!", "-", "idle 2", "safe 1", "safe 1", "-",
+			     "!", "-"},
 };
 
 static void every_cell_does_what_the_table_says(void **state)
@@ -169,6 +170,49 @@ static void a_first_release_that_fails_leaves_the_packages_own(void **state)
 	assert_int_equal(step(&r, HF_RELEASE_EV_ROLLBACK), -ENOENT);
 }
 
+static void the_first_release_is_adopted_and_no_second_one(void **state)
+{
+	struct hf_release_record r = {};
+
+	(void)state;
+	assert_int_equal(step(&r, HF_RELEASE_EV_ADOPT), 1);
+	assert_int_equal(r.phase, HF_RELEASE_COMMITTED);
+	assert_string_equal(hf_release_runs(&r)->version, "3.0.0");
+	assert_int_equal(step(&r, HF_RELEASE_EV_ADOPT), -EPERM);
+}
+
+static void a_try_is_given_back_but_never_more_than_there_were(void **state)
+{
+	struct hf_release_record r = in_phase(HF_RELEASE_TRIAL);
+
+	(void)state;
+	r.boot_id[0] = 1;
+	assert_int_equal(step(&r, HF_RELEASE_EV_GIVE_BACK), 0);
+	assert_int_equal(step(&r, HF_RELEASE_EV_START), 1);
+	assert_int_equal(r.tries_left, HF_RELEASE_TRIES - 1);
+	assert_int_equal(step(&r, HF_RELEASE_EV_GIVE_BACK), 1);
+	assert_int_equal(r.tries_left, HF_RELEASE_TRIES);
+}
+
+static void who_gave_way_or_missed_the_portal_is_not_bad(void **state)
+{
+	struct hf_release_record r = in_phase(HF_RELEASE_TRIAL);
+	const struct hf_release_input portal = {.event = HF_RELEASE_EV_FAILED,
+						.reason = HF_RELEASE_WHY_PORTAL};
+
+	(void)state;
+	assert_int_equal(hf_release_step(&r, &portal), 1);
+	assert_int_equal(r.phase, HF_RELEASE_ROLLED_BACK);
+	assert_int_equal(r.reason, HF_RELEASE_WHY_PORTAL);
+	assert_false(is_bad(&r, &v3));
+	r = in_phase(HF_RELEASE_TRIAL);
+	assert_int_equal(step(&r, HF_RELEASE_EV_CANCEL), 1);
+	assert_false(is_bad(&r, &v3));
+	r = in_phase(HF_RELEASE_TRIAL);
+	assert_int_equal(step(&r, HF_RELEASE_EV_ROLLBACK), 1);
+	assert_true(is_bad(&r, &v3));
+}
+
 static void both_failing_is_safe_and_takes_turns_for_ever(void **state)
 {
 	struct hf_release_record r = in_phase(HF_RELEASE_COMMITTED);
@@ -249,6 +293,9 @@ int main(void)
 		cmocka_unit_test(three_starts_without_health_end_the_trial),
 		cmocka_unit_test(a_power_cut_gives_a_try_back_three_times),
 		cmocka_unit_test(a_first_release_that_fails_leaves_the_packages_own),
+		cmocka_unit_test(the_first_release_is_adopted_and_no_second_one),
+		cmocka_unit_test(a_try_is_given_back_but_never_more_than_there_were),
+		cmocka_unit_test(who_gave_way_or_missed_the_portal_is_not_bad),
 		cmocka_unit_test(both_failing_is_safe_and_takes_turns_for_ever),
 		cmocka_unit_test(nothing_goes_below_the_floor),
 		cmocka_unit_test(a_preflight_that_takes_the_watchdog_down_is_tried_three_times),
