@@ -16,7 +16,7 @@ from harness import BIN, InstanceTest, alive, main, wait_for
 NOBODY = 65534
 DENIED = "permission denied: run as root or join group 'holdfast'"
 ASKING = (["status"], ["outages"], ["events"], ["component", "list"], ["config", "show"])
-LATER = ("doctor", "actions", "scan", "release")
+LATER = ("doctor", "actions", "scan")
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -52,7 +52,7 @@ class Cli(InstanceTest):
 
     def test_wrong_usage_is_exit_2(self):
         for args in (["frobnicate"], ["status", "--nope"], ["--nope"], [], ["--dir"], ["status", "x"], ["events", "--kind", "conn.closd"],
-                     ["events", "--pid", "0"], ["outages", "--since", "soon"], ["component", "eat", "agent"], ["config", "x"], ["enroll"]):
+                     ["events", "--pid", "0"], ["outages", "--since", "soon"], ["component", "eat", "agent"], ["release", "eat"], ["release", "stage"], ["release", "rollback", "--wait"], ["config", "x"], ["enroll"]):
             r = self.holdfast(*args)
             self.assertEqual((r.returncode, r.stdout), (2, ""), (args, r))
             self.assertTrue(r.stderr.startswith("holdfast: "), (args, r))
@@ -259,7 +259,7 @@ class Cli(InstanceTest):
         self.assertRegex(self.i.cli("component", "show", "agent").stdout, r"last exit +\d\d:\d\d:\d\d\.\d\d\d  pid \d+ ")
         self.assertEqual(self.i.cli("component", "list").stdout.splitlines()[0].split()[:3], ["NAME", "STATE", "SINCE"])
         self.one_line(self.i.cli("component", "restart", "nothing", check=False), 1, "holdfast: component: there is no component 'nothing'")
-        self.one_line(self.i.cli("component", "rollback", "agent", check=False), 2, "not in this version")
+        self.one_line(self.i.cli("component", "rollback", "agent", check=False), 1, "component: agent: there is no earlier version to go back to")
 
     def test_config_check_reads_from_where_the_caller_stands(self):
         self.prepare()
