@@ -282,6 +282,8 @@ static void answer_scan(struct hf_bus *b, const Bus__ScanRequest *q, struct answ
 	}
 	a->response.what_case = BUS__RESPONSE__WHAT_SCAN;
 	a->response.scan = &a->scan;
+}
+
 static void answer_release(struct hf_bus *b, const Bus__ReleaseRequest *q, struct answer *a)
 {
 	char text[200] = "";
