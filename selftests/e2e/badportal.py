@@ -95,6 +95,20 @@ FRAMES = {
     "malformed_protobuf": frame(2, b"\0\x0a\xff\xff\xff\xff\x0f"),
     "wrong_header": frame(2, b"\x07\x0a\x00"),
     "empty_message": frame(2, b""),
+    "fragment_flood": frame(2, b"", first=0) + frame(0, b"", first=0) * 1000,
+    "new_message_within_a_message": frame(2, b"\0", first=0) + frame(2, b"\0"),
+    "continuation_of_nothing": frame(0, b"\0"),
+    "fragmented_ping": frame(9, b"", first=0),
+    "long_length_form": bytes([0x82, 127]) + struct.pack("!Q", 2) + b"\0\0",
+    "close_of_one_byte": frame(8, b"\x03"),
+    "close_reason_not_utf8": frame(8, struct.pack("!H", 1000) + b"\xff\xfe"),
+}
+
+# Sent again and again instead of an answer.
+ENDLESS = {
+    "endless_header_line": b"HTTP/1.1 101 Switching Protocols\r\nX: " + b"y" * 4096,
+    "endless_body": b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n" + b"z" * 65536,
+    "endless_chunks": b"HTTP/1.1 500 Oh\r\nTransfer-Encoding: chunked\r\n\r\n" + b"10\r\n0123456789abcdef\r\n" * 1000,
 }
 
 RESPONSES = {
@@ -116,6 +130,7 @@ class BadPortal:
         self.ca_file = self.dir / "badportal-ca.pem"
         self.seen = 0
         self.closed_by_peer = 0
+        self.close_codes = []  # of close frames that came after the fault
         self._stop = threading.Event()
         self._threads = []
         self._conns = []
@@ -175,6 +190,36 @@ class BadPortal:
                 break
         self.closed_by_peer += 1
 
+    def _await_close(self, conn):
+        """Reads the agent's frames until its close frame."""
+        conn.settimeout(20)
+        data = b""
+        with contextlib.suppress(OSError, ValueError):
+            while not self._stop.is_set():
+                while len(data) >= 6:
+                    n, head = data[1] & 0x7F, 2
+                    if n >= 126:
+                        head += 2 if n == 126 else 8
+                        n = int.from_bytes(data[2:head], "big")
+                    if len(data) < head + 4 + n:
+                        break
+                    key, payload = data[head : head + 4], data[head + 4 : head + 4 + n]
+                    if data[0] & 0x0F == 8:
+                        self.close_codes.append(int.from_bytes(bytes(b ^ key[i % 4] for i, b in enumerate(payload))[:2], "big"))
+                        return
+                    data = data[head + 4 + n :]
+                more = conn.recv(65536)
+                if not more:
+                    return
+                data += more
+
+    def _endless(self, conn, piece):
+        """The same again and again until the peer has had enough."""
+        with contextlib.suppress(OSError, ValueError):
+            while not self._stop.is_set():
+                conn.sendall(piece)
+        self.closed_by_peer += 1
+
     def _serve(self, conn):
         with contextlib.suppress(OSError, ValueError):
             if self.fault == "silent_tcp":
@@ -197,6 +242,8 @@ class BadPortal:
                     tls.sendall(bytes([b]))
                     if self._stop.wait(0.2):
                         return None
+            if self.fault in ENDLESS:
+                return self._endless(tls, ENDLESS[self.fault])
             if self.fault in RESPONSES:
                 tls.sendall(RESPONSES[self.fault])
                 return self._hold(tls)
@@ -208,5 +255,8 @@ class BadPortal:
                 if self.fault == "truncated_frame":
                     tls.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     return tls.close()
+                self._await_close(tls)
+            if self.fault == "ping_flood":
+                return self._endless(tls, frame(9, b"x" * 125) * 64)
             return self._hold(tls)
         return None

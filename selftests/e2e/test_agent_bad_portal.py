@@ -8,7 +8,7 @@ from harness import InstanceTest, main, wait_for
 
 TOKEN = "hfe_0000000000000000_" + "0" * 43
 
-# fault → cause that must be named
+# fault → cause that must be named, and the close code that must be sent where a frame was wrong
 CASES = {
     "silent_tcp": "portal_timeout",
     "silent_after_tls": "portal_timeout",
@@ -40,7 +40,48 @@ CASES = {
     "malformed_protobuf": "protocol_error",
     "wrong_header": "protocol_error",
     "empty_message": "protocol_error",
+    "fragment_flood": "protocol_error",
+    "new_message_within_a_message": "protocol_error",
+    "continuation_of_nothing": "protocol_error",
+    "fragmented_ping": "protocol_error",
+    "long_length_form": "protocol_error",
+    "close_of_one_byte": "protocol_error",
+    "close_reason_not_utf8": "protocol_error",
+    "endless_header_line": "protocol_error",
+    "endless_body": "proxy_strips_upgrade",
+    "endless_chunks": "protocol_error",
+    "ping_flood": "portal_timeout",
 }
+
+CODES = {
+    "oversized_frame": 1009,
+    "negative_length": 1002,
+    "masked_frame": 1002,
+    "reserved_bits": 1002,
+    "reserved_opcode": 1002,
+    "oversized_ping": 1002,
+    "invalid_utf8": 1007,
+    "text_message": 1003,
+    "bad_close_code": 1002,
+    "malformed_protobuf": 1007,
+    "wrong_header": 1007,
+    "empty_message": 1007,
+    "fragment_flood": 1008,
+    "new_message_within_a_message": 1002,
+    "continuation_of_nothing": 1002,
+    "fragmented_ping": 1002,
+    "long_length_form": 1002,
+    "close_of_one_byte": 1002,
+    "close_reason_not_utf8": 1007,
+}
+
+# What grows without bounds would be seen in here.
+RSS_MAX_KB = 65536
+
+
+def rss_kb(pid):
+    with open(f"/proc/{pid}/status", encoding="ascii") as f:
+        return int(next(line for line in f if line.startswith("VmHWM:")).split()[1])
 
 
 class BadPortalTest(InstanceTest):
@@ -65,6 +106,10 @@ class BadPortalTest(InstanceTest):
             wait_for(lambda: any(c in self.log("launch") for c in causes), 10, f"the log to name {' or '.join(causes)}")
             self.assertEqual(self.i.agent()["pid"], pid, "the agent was replaced")
             self.assertEqual(self.i.component()["restarts"], 0)
+            self.assertLess(rss_kb(pid), RSS_MAX_KB, "memory grew with what the portal sent")
+            if fault in CODES:
+                wait_for(lambda: p.close_codes, 10, "the agent's close frame")
+                self.assertEqual(p.close_codes[0], CODES[fault])
 
 
 def add(fault):

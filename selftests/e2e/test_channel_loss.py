@@ -58,11 +58,10 @@ class PathMtu(TwoNetsTest):
         self.far("nft", "add", "chain", "inet", "hf", "in", "{ type filter hook prerouting priority -300; }")
         self.far("nft", "add", "rule", "inet", "hf", "in", "ip", "saddr", NEAR, "meta", "length", ">", "1280", "drop")
         make_events(300)
-        # One timeout may look like any other black hole; where small segments pass, the next does not.
-        wait_for(
-            lambda: make_events(5) or any(o["cause"] == "pmtu_blackhole" and o["restored"] for o in self.i.local_outages() if o["id"] not in known),
-            30, "pmtu_blackhole to be named",
-        )
+        # At the first loss.
+        o = self.over(self.begun(known, 12), 12)
+        self.assertEqual(o["cause"], "pmtu_blackhole", o)
+        self.assertLess(o["outage_ms"], 10000, o)
         # Still too narrow for large segments, and online all the same.
         self.i.wait_online()
         make_events(300)
@@ -84,6 +83,23 @@ class IdleBlackHole(TwoNetsTest):
         self.assertIn(o["detected_by"], ("keepalive", "kernel"), o)
         self.heal()
         self.over(o, 70)
+
+    def test_swapped_route_moves_the_channel_to_the_new_address(self):
+        """Another way to the portal, from another address, while the old one leads nowhere."""
+        self.far("ip", "route", "add", "10.78.0.0/24", "dev", "far0")
+        self.start_online()
+        wait_for(lambda: self.i.agent()["uptime_s"] > 3, 10, "kicks to be allowed again")
+        known = self.known_outages()
+        # What still comes from the old address is dropped without a word.
+        self.far("nft", "add", "table", "inet", "hf")
+        self.far("nft", "add", "chain", "inet", "hf", "in", "{ type filter hook prerouting priority -300; }")
+        self.far("nft", "add", "rule", "inet", "hf", "in", "ip", "saddr", NEAR, "drop")
+        run("ip", "addr", "add", "10.78.0.1/24", "dev", "near0")
+        run("ip", "route", "add", f"{FAR}/32", "dev", "near0", "src", "10.78.0.1")
+        o = self.over(self.begun(known, 15), 20)
+        self.assertEqual((o["cause"], o["detected_by"]), ("no_route", "netlink"), o)
+        self.assertIn("another address", o["detail"])
+        self.assertTrue(self.i.wait_online()["session"]["local"].startswith("10.78.0.1:"))
 
 
 class Local(TwoNetsTest):

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import threading
 
+from badportal import BadPortal
 from harness import InstanceTest, main, run, wait_for
 
 
@@ -169,6 +170,47 @@ class Faults(ProxyTest):
         self.use(f"http://127.0.0.1:{free_port()}")
         self.assertIn("proxy_refused", self.enroll_fails())
 
+    def test_proxy_of_the_environment_is_used_and_its_no_proxy_obeyed(self):
+        p, q = self.proxy(), self.proxy("forbidden")
+        self.start_portal()
+        self.i.start_endpoint(env={"https_proxy": f"http://127.0.0.1:{p.port}"})
+        self.i.enroll()
+        self.assertEqual(self.i.wait_online()["session"]["proxy"], f"127.0.0.1:{p.port}")
+        self.i.stop_endpoint()
+        self.i.start_endpoint(env={"HTTPS_PROXY": f"http://127.0.0.1:{q.port}", "NO_PROXY": "example.com,127.0.0.1"})
+        self.assertFalse(self.i.wait_online()["session"]["proxy"])
+        self.assertEqual(q.requests, [])
+
+    def test_proxy_of_the_configuration_comes_before_the_environments(self):
+        p, q = self.proxy(), self.proxy("forbidden")
+        self.start_portal()
+        c = self.i.path("config.yml")
+        c.write_text(c.read_text().replace("portal:\n", f"portal:\n  proxy: http://127.0.0.1:{p.port}\n", 1))
+        self.i.start_endpoint(env={"https_proxy": f"http://127.0.0.1:{q.port}", "no_proxy": "*"})
+        self.i.enroll()
+        self.assertEqual(self.i.wait_online()["session"]["proxy"], f"127.0.0.1:{p.port}")
+        self.assertEqual(q.requests, [])
+
+    def behind_gateway(self, fault):
+        """Enrols through a proxy at a portal that answers as a gateway on the way would."""
+        gateway = BadPortal(self.tmp, fault)
+        gateway.__enter__()
+        self.addCleanup(gateway.__exit__)
+        p = self.proxy()
+        self.use(f"http://127.0.0.1:{p.port}", connect_s=3)
+        c = self.i.path("config.yml")
+        c.write_text(c.read_text().replace("portal/ca.pem", str(gateway.ca_file)))
+        self.i.cli("config", "reload")
+        r = self.i.cli("enroll", "--portal", f"wss://127.0.0.1:{gateway.port}/v1/opamp", "--token", "-", input_text="x\n", check=False, timeout_s=40)
+        self.assertNotEqual(r.returncode, 0)
+        return r.stderr
+
+    def test_proxy_that_strips_the_upgrade_is_named(self):
+        self.assertIn("proxy_strips_upgrade", self.behind_gateway("upgrade_ignored"))
+
+    def test_proxy_that_looks_into_tls_is_named_with_its_issuer(self):
+        self.assertRegex(self.behind_gateway("wrong_ca"), "tls_intercepted.*ACME Web Gateway.*expected 'Test CA'")
+
     def test_no_proxy_goes_straight(self):
         p = self.proxy("forbidden")
         self.use(f"http://127.0.0.1:{p.port}", "  no_proxy: [127.0.0.0/8]\n")
@@ -213,24 +255,78 @@ class Real(ProxyTest):
         wait_for(lambda: (self.i.agent()["session"] or {"epoch": 0})["epoch"] > a["session"]["epoch"], 20, "a new session")
         self.i.wait_online()
 
-    def test_squid_carries_the_channel(self):
+    def squid(self, access):
         self.assertTrue(shutil.which("squid"), "squid is not installed; make deps")
         port, d = free_port(), self.own_dir("proxy")
         conf = d / "squid.conf"
         conf.write_text(
-            f"http_port 127.0.0.1:{port}\nhttp_access allow all\naccess_log none\ncache deny all\ncache_log {d}/cache.log\n"
+            f"http_port 127.0.0.1:{port}\n{access.format(d=d)}\naccess_log none\ncache deny all\ncache_log {d}/cache.log\n"
             f"pid_filename none\ncoredump_dir {d}\nnetdb_filename none\npinger_enable off\nshutdown_lifetime 1 seconds\n"
         )
         self.start(["squid", "-N", "-f", str(conf), "-n", re.sub(r"\W", "", pathlib.Path(self.tmp).name)[:20]], port, "proxy")
-        self.carries(port)
+        return port
 
-    def test_tinyproxy_carries_the_channel(self):
+    def test_squid_carries_the_channel(self):
+        self.carries(self.squid("http_access allow all"))
+
+    def test_squid_that_wants_name_and_password(self):
+        port = self.squid(
+            "auth_param basic program /usr/lib/squid/basic_fake_auth\nauth_param basic credentialsttl 1 hour\n"
+            "acl known proxy_auth REQUIRED\nhttp_access allow known\nhttp_access deny all"
+        )
+        self.use(f"http://127.0.0.1:{port}")
+        self.assertRegex(self.enroll_fails(), r"proxy_auth.*Basic.*none is configured")
+        c = self.i.path("config.yml")
+        c.write_text(c.read_text().replace(f"http://127.0.0.1:{port}", f"http://me:secret@127.0.0.1:{port}"))
+        self.i.cli("config", "reload")
+        self.i.wait_online(30)
+
+    def test_squid_that_refuses_name_and_password(self):
+        port = self.squid(
+            "auth_param basic program /bin/sh -c \"while read x; do echo ERR; done\"\n"
+            "acl known proxy_auth REQUIRED\nhttp_access allow known\nhttp_access deny all"
+        )
+        self.use(f"http://me:wrong@127.0.0.1:{port}")
+        self.assertRegex(self.enroll_fails(), r"proxy_auth.*refused the configured user and password")
+
+    def test_squid_that_wants_what_we_do_not_speak(self):
+        port = self.squid(
+            "auth_param negotiate program /usr/lib/squid/ntlm_fake_auth\nauth_param ntlm program /usr/lib/squid/ntlm_fake_auth\n"
+            "auth_param digest program /usr/lib/squid/digest_file_auth {d}/none\nauth_param digest realm squid\n"
+            "acl known proxy_auth REQUIRED\nhttp_access allow known\nhttp_access deny all"
+        )
+        self.use(f"http://me:secret@127.0.0.1:{port}")
+        text = self.enroll_fails()
+        for word in ("proxy_auth", "Digest", "NTLM", "Negotiate", "only Basic is supported: allow this host"):
+            self.assertIn(word, text)
+
+    def test_squid_that_forbids(self):
+        self.use(f"http://127.0.0.1:{self.squid('http_access deny all')}")
+        self.assertRegex(self.enroll_fails(), r"proxy_refused.*403")
+
+    def tinyproxy(self, more=""):
         self.assertTrue(shutil.which("tinyproxy"), "tinyproxy is not installed; make deps")
         port, d = free_port(), self.own_dir("tinyproxy")
         conf = d / "tinyproxy.conf"
-        conf.write_text(f"Port {port}\nListen 127.0.0.1\nTimeout 600\nMaxClients 20\nAllow 127.0.0.1\nLogLevel Error\n")
+        conf.write_text(f"Port {port}\nListen 127.0.0.1\nTimeout 600\nMaxClients 20\nAllow 127.0.0.1\nLogLevel Error\n{more}")
         self.start(["tinyproxy", "-d", "-c", str(conf)], port, "tinyproxy")
-        self.carries(port)
+        return port
+
+    def test_tinyproxy_carries_the_channel(self):
+        self.carries(self.tinyproxy())
+
+    def test_tinyproxy_that_knows_us_by_name_and_password(self):
+        port = self.tinyproxy("BasicAuth me secret\n")
+        self.use(f"http://me:wrong@127.0.0.1:{port}")
+        self.assertRegex(self.enroll_fails(), "proxy_auth|proxy_refused")
+        c = self.i.path("config.yml")
+        c.write_text(c.read_text().replace("me:wrong@", "me:secret@"))
+        self.i.cli("config", "reload")
+        self.i.wait_online(30)
+
+    def test_tinyproxy_that_allows_other_ports_only(self):
+        self.use(f"http://127.0.0.1:{self.tinyproxy('ConnectPort 443' + chr(10))}")
+        self.assertRegex(self.enroll_fails(), r"proxy_refused.*403")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "holdfast/session.h"
+#include "userspace/net/websocket.h"
 #include "userspace/proto/frame.h"
 
 #define ATTEMPT_MAGIC     0x50545441u
@@ -17,6 +18,8 @@
 /* Large segments that vanish while small ones pass are recognised long before the deadline. */
 #define PROBE_US          500000u
 #define PROBE_RETRANSMITS 3u
+/* Enough where a later, smaller segment is known to have arrived. */
+#define PROBE_RETRANSMITS_SACKED 2u
 
 struct hf_attempt {
 	unsigned magic;
@@ -200,6 +203,7 @@ static void on_message(const uint8_t *data, size_t len, void *userdata)
 		hf_failure_set(&f, HF_CAUSE_PROTOCOL_ERROR, HF_PHASE_HELLO,
 			       "the portal's answer is not a valid OpAMP message (%zu bytes): %s",
 			       len, r == -EPROTONOSUPPORT ? "unknown header" : strerror(-r));
+		hf_link_close(a->link, HF_WS_CLOSE_INVALID, "malformed protobuf");
 		fail(a, &f);
 		return;
 	}
@@ -360,8 +364,8 @@ static int on_probe(sd_event_source *s, uint64_t usec, void *userdata)
 	(void)usec;
 	if (!a->link || !hf_link_tcp(a->link, &tcp))
 		return 0;
-	if (tcp.retransmits >= PROBE_RETRANSMITS && tcp.bytes_acked > 1 &&
-	    tcp.snd_mss > HF_ATTEMPT_SAFE_MSS) {
+	if (tcp.retransmits >= (tcp.sacked ? PROBE_RETRANSMITS_SACKED : PROBE_RETRANSMITS) &&
+	    tcp.bytes_acked > 1 && tcp.snd_mss > HF_ATTEMPT_SAFE_MSS) {
 		const struct hf_stall stall = {
 			.phase = hf_attempt_phase(a),
 			.address = a->dial.address,

@@ -116,6 +116,8 @@ static void attempt_failed(struct hf_channel *ch, const struct hf_failure *f)
 	if (ch->session) {
 		/* The race was lost; the session is judged by its own deadline. */
 		hf_info("attempt beside the session failed: %s", why);
+		if (f->cause == HF_CAUSE_PMTU_BLACKHOLE) /* again, with what passes */
+			hf_channel_arm(ch->retry, 0);
 		return;
 	}
 	switch (hf_failure_remedy(f)) {

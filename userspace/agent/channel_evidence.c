@@ -62,14 +62,22 @@ int hf_channel_on_tcp_check(sd_event_source *s, uint64_t usec, void *userdata)
 /*
  * Later, smaller segments were received (SACK) while the large one before them is retransmitted: the
  * path has become narrower and its ICMP does not reach us. The racing dial already heals it.
+ *
+ * Mostly nothing is behind the large one, since TCP sends nothing more until that is through. Then the
+ * race finds out: its first message is made as long as it can be, so that large segments and a small
+ * one after them go over the same path (see on_probe() in attempt.c).
  */
 void hf_channel_suspect_path_mtu(struct hf_channel *ch)
 {
 	struct hf_link_tcp tcp;
 
-	if (!hf_link_tcp(hf_session_link(ch->session), &tcp) || tcp.retransmits == 0 ||
-	    tcp.sacked == 0 || tcp.snd_mss <= HF_ATTEMPT_SAFE_MSS)
+	if (!hf_link_tcp(hf_session_link(ch->session), &tcp) || tcp.unacked == 0 ||
+	    tcp.snd_mss <= HF_ATTEMPT_SAFE_MSS)
 		return;
+	if (tcp.sacked == 0) {
+		ch->self->config_sent = false;
+		return;
+	}
 	ch->ev.pmtu = true;
 	ch->max_segment = HF_ATTEMPT_SAFE_MSS;
 }

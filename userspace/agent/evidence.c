@@ -298,6 +298,9 @@ static void judge_silence(const struct hf_evidence *e, struct hf_verdict *v)
 	else if (e->tcp_acked)
 		say(v, HF_CAUSE_PORTAL_TIMEOUT, HF_BY_HEARTBEAT, true,
 		    "the portal's host acknowledges our packets but the portal does not answer");
+	else if (e->pmtu)
+		say(v, HF_CAUSE_PMTU_BLACKHOLE, by, true,
+		    "large packets vanish while small ones pass: no answer from the portal");
 	else
 		say(v, HF_CAUSE_BLACKHOLE, by, true,
 		    "no answer from the portal and no acknowledgement of our packets");

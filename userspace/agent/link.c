@@ -560,7 +560,10 @@ void hf_link_close(struct hf_link *l, uint16_t code, const char *reason)
 	if (l->state != LINK_OPEN)
 		return;
 	(void)hf_ws_close(l->ws, code, reason); /* -EPIPE: it was closed already */
-	flush_soon(l);
+	if (l->busy > 0)
+		(void)flush(l); /* the owner may free us before the running pump comes to it */
+	else
+		flush_soon(l);
 	if (l->state == LINK_OPEN)
 		l->state = LINK_CLOSING;
 }
