@@ -109,6 +109,37 @@ class Dns(InstanceTest):
         a = self.back(before)
         self.assertEqual(a["session"]["peer"], f"127.0.0.1:{self.i.port}")
 
+    def listen_on_both(self):
+        """The portal on IPv4 and IPv6, the name with both addresses, v6 first as resolvers give it."""
+        self.prepare()
+        for path in ("config.yml", "portal/portal.yml"):
+            p = self.i.path(path)
+            p.write_text(p.read_text().replace(f"//{self.i.host}:{self.i.port}", f"//{NAME}:{self.i.port}").replace('listen: ["127.0.0.1:4320"]', 'listen: ["127.0.0.1:4320", "[::1]:4320"]'))
+        self.files.say("::1", "127.0.0.1")
+        self.i.start_portal()
+        self.i.start_endpoint()
+        token = self.i.create_token()["token"]
+        self.i.cli("enroll", "--portal", f"wss://{NAME}:{self.i.port}/v1/opamp", "--token", "-", input_text=token + "\n", timeout_s=40)
+        return self.i.wait_online()
+
+    def test_black_holed_ipv6_costs_a_quarter_second_and_ipv4_carries(self):
+        before = self.listen_on_both()
+        self.assertEqual(before["session"]["peer"], f"[::1]:{self.i.port}")
+        run("nft", "add", "table", "inet", "hf")
+        run("nft", "add", "chain", "inet", "hf", "in", "{ type filter hook input priority 0; }")
+        wait_for(lambda: self.i.agent()["uptime_s"] > 8, 20, "the answer to be old")
+        self.lose_over_ipv6()
+        a = self.back(before)
+        self.assertEqual(a["session"]["peer"], f"127.0.0.1:{self.i.port}")
+        o = self.i.local_outages()[-1]
+        self.assertEqual(len(o["attempts"]), 1, o)
+        self.assertLess(o["attempts"][0]["connect_us"], 2_000_000, o)
+
+    def lose_over_ipv6(self):
+        endpoint = self.i.endpoint()["id"]
+        run("nft", "add", "rule", "inet", "hf", "in", "meta", "nfproto", "ipv6", "tcp", "flags", "&", "syn", "==", "syn", "drop")
+        self.i.api("POST", f"/endpoints/{endpoint}/disconnect", {"mode": "reset"})
+
     def test_changed_address_is_followed(self):
         before = self.start_named()
         self.i.stop_portal()
@@ -120,6 +151,49 @@ class Dns(InstanceTest):
         self.i.start_portal()
         a = self.back(before, 60)
         self.assertEqual(a["session"]["peer"], f"127.0.0.5:{self.i.port}")
+
+
+class Several(InstanceTest):
+    """Several portal endpoints: tried in their order, the next one when one is away."""
+
+    def start_with(self, *urls):
+        self.prepare()
+        c = self.i.path("config.yml")
+        first, more = urls[0], ", ".join(urls[1:])
+        c.write_text(c.read_text().replace(f"  url: wss://127.0.0.1:{self.i.port}/v1/opamp\n", f"  url: {first}\n  urls: [{more}]\n") + "channel:\n  connect_timeout_s: 3\n")
+        self.i.start_portal()
+        self.i.start_endpoint()
+
+    def test_portals_are_tried_in_order_until_one_answers(self):
+        dead = "wss://127.0.0.1:1/v1/opamp"
+        unknown = "wss://no-such-host.invalid/v1/opamp"
+        good = f"wss://127.0.0.1:{self.i.port}/v1/opamp"
+        self.start_with(good, dead, unknown)
+        self.i.enroll()
+        self.i.wait_online()
+        # Its address is now the last of the list; the others come first, in order.
+        c = self.i.path("config.yml")
+        c.write_text(c.read_text().replace(f"url: {good}", f"url: {dead}").replace(f"[{dead}, {unknown}]", f"[{unknown}, {good}]"))
+        self.i.cli("config", "reload")
+        self.wait_log("launch", "cannot resolve 'no-such-host.invalid'", 30)
+        a = self.i.wait_online(40)
+        self.assertEqual(a["session"]["peer"], f"127.0.0.1:{self.i.port}")
+        log = self.log("launch")
+        self.assertLess(log.index("cannot connect to 127.0.0.1:1"), log.index("cannot resolve 'no-such-host.invalid'"))
+
+    def test_next_portal_takes_over_when_the_first_goes_away(self):
+        second = f"wss://127.0.0.2:{self.i.port}/v1/opamp"
+        self.start_with(f"wss://127.0.0.1:{self.i.port}/v1/opamp", second)
+        self.i.enroll()
+        before = self.i.wait_online()
+        # The same portal, moved: its database and its CA, another address.
+        self.i.stop_portal()
+        p = self.i.path("portal", "portal.yml")
+        p.write_text(p.read_text().replace("127.0.0.1:", "127.0.0.2:"))
+        self.i.host = "127.0.0.2"
+        self.i.start_portal()
+        a = wait_for(lambda: next((a for a in [self.i.agent()] if (a["session"] or {"epoch": 0})["epoch"] > before["session"]["epoch"]), None), 60, "a new session")
+        self.assertEqual(a["session"]["peer"], f"127.0.0.2:{self.i.port}")
 
 
 if __name__ == "__main__":
