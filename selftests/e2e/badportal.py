@@ -40,8 +40,8 @@ def make_ca(name="Test CA"):
     return cert, key
 
 
-def make_leaf(ca, start=-DAY, end=30 * DAY, host="127.0.0.1", weak=False):
-    """A server certificate; weak: RSA with 1024 bits."""
+def make_leaf(ca, start=-DAY, end=30 * DAY, host="127.0.0.1", weak=False, sha1=False):
+    """A server certificate; weak: RSA with 1024 bits; sha1: signed with it."""
     ca_cert, ca_key = ca
     key = rsa.generate_private_key(65537, 1024) if weak else ec.generate_private_key(ec.SECP256R1())
     try:
@@ -54,7 +54,7 @@ def make_leaf(ca, start=-DAY, end=30 * DAY, host="127.0.0.1", weak=False):
         .issuer_name(ca_cert.subject).public_key(key.public_key()).serial_number(x509.random_serial_number())
         .not_valid_before(now + start).not_valid_after(now + end)
         .add_extension(x509.SubjectAlternativeName([san]), critical=False)
-        .sign(ca_key, hashes.SHA256())
+        .sign(ca_key, hashes.SHA1() if sha1 else hashes.SHA256())
     )
     return cert, key
 
@@ -140,6 +140,7 @@ class BadPortal:
             "not_yet_valid": lambda: make_leaf(issuer, start=10 * DAY, end=60 * DAY),
             "wrong_host": lambda: make_leaf(issuer, host="other.example"),
             "weak_key": lambda: make_leaf(issuer, weak=True),
+            "sha1_signature": lambda: make_leaf(issuer, sha1=True),
         }.get(fault, lambda: make_leaf(issuer))()
         self.ca_file.write_bytes(pem(self.ca[0]))
         self.ca_file.chmod(0o644)
@@ -148,6 +149,9 @@ class BadPortal:
         self.ctx = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.ctx.set_ciphers("DEFAULT@SECLEVEL=0")
         self.ctx.load_cert_chain(cert_file)
+        if fault == "tls11":
+            self.ctx.minimum_version = ssl.TLSVersion.TLSv1
+            self.ctx.maximum_version = ssl.TLSVersion.TLSv1_1
         self.listener = socket.create_server(("127.0.0.1", port))
         self.port = self.listener.getsockname()[1]
 

@@ -120,8 +120,9 @@ static void print_state(const struct hf_term *t, const Bus__AgentStatus *a)
 		hf_term_fact(t, "to do", HF_TERM_PLAIN, "holdfast enroll --portal URL --token -");
 }
 
-static void print_channel(const struct hf_term *t, const Bus__Session *s)
+static void print_channel(const struct hf_term *t, const Bus__AgentStatus *a)
 {
+	const Bus__Session *s = a->session;
 	const char *tls =
 		hf_startswith(s->tls_version, "TLSv") ? s->tls_version + 4 : s->tls_version;
 	char rtt[HF_TERM_DURATION_SIZE];
@@ -129,6 +130,9 @@ static void print_channel(const struct hf_term *t, const Bus__Session *s)
 
 	if (*tls)
 		add(&line, "TLS %s%s, ", tls, s->tls_resumed ? " resumed" : "");
+	if (a->tls_handshakes > 1)
+		add(&line, "%llu of %llu handshakes resumed, ", (unsigned long long)a->tls_resumed,
+		    (unsigned long long)a->tls_handshakes);
 	add(&line, "%s → %s", s->local, s->peer);
 	if (*s->proxy)
 		add(&line, " by proxy %s", s->proxy);
@@ -315,7 +319,7 @@ void hf_view_status(const struct hf_term *t, const Bus__AgentStatus *agent, cons
 	if (agent) {
 		print_state(t, agent);
 		if (agent->session)
-			print_channel(t, agent->session);
+			print_channel(t, agent);
 		if (agent->last_outage)
 			print_outage(t, agent->last_outage);
 		print_kernel(t, agent, watchdog);

@@ -501,6 +501,8 @@ void hf_channel_view(const struct hf_channel *ch, struct hf_channel_view *v)
 		.next_attempt_ms =
 			ch->retry_at_ns > now ? (ch->retry_at_ns - now) / HF_NS_PER_MS : 0,
 		.reconnects = ch->reconnects,
+		.tls_handshakes = ch->tls_handshakes,
+		.tls_resumptions = ch->tls_resumptions,
 		.endpoint = hf_target_text(ch->target, ch->config),
 	};
 	hf_strlcpy(v->detail, ch->why, sizeof(v->detail));

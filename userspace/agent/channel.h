@@ -111,7 +111,7 @@ struct hf_channel_view {
 	char detail[320];
 	uint64_t state_since_unix_ns;
 	uint64_t next_attempt_ms; /* 0: none waits */
-	uint64_t reconnects;
+	uint64_t reconnects, tls_handshakes, tls_resumptions;
 	bool up;
 	uint64_t epoch, session_since_unix_ns;
 	char local[64], peer[64], tls_version[16], proxy[128];

@@ -269,10 +269,19 @@ void hf_channel_take_link(struct hf_channel *ch, struct hf_attempt_result *res)
 		hf_session_handle(session, res->answer);
 }
 
+void hf_channel_count_tls(struct hf_channel *ch, const struct hf_attempt_result *res)
+{
+	if (!res->ok && res->failure.phase <= HF_PHASE_TLS)
+		return;
+	ch->tls_handshakes++;
+	ch->tls_resumptions += res->record.tls_resumed ? 1 : 0;
+}
+
 static void on_attempt_done(struct hf_attempt_result *res, void *userdata)
 {
 	struct hf_channel *ch = HF_CAST(userdata, struct hf_channel, HF_CHANNEL_MAGIC);
 
+	hf_channel_count_tls(ch, res);
 	if (ch->session) {
 		hf_channel_drop_race(ch);
 		if (!res->ok)

@@ -64,7 +64,7 @@ struct hf_channel {
 	struct hf_evidence ev; /* about the present session */
 	bool uplink_told;
 	unsigned outages_in_flight;
-	uint64_t reconnects;
+	uint64_t reconnects, tls_handshakes, tls_resumptions;
 	bool was_up; /* in this process */
 
 	sd_event_source *retry, *suspect, *tcp_check, *goodbye, *ticket;
@@ -100,6 +100,8 @@ bool hf_channel_answer_fits(const struct hf_channel *ch, const struct hf_attempt
 			    uint64_t epoch, struct hf_failure *f);
 /* What the attempt reached becomes the session (HF_DO_ADOPT happens inside). */
 void hf_channel_take_link(struct hf_channel *ch, struct hf_attempt_result *res);
+/* For the rate of resumed handshakes. */
+void hf_channel_count_tls(struct hf_channel *ch, const struct hf_attempt_result *res);
 int hf_channel_first_message(struct hf_channel *ch, uint64_t epoch, struct hf_buf *ret);
 /* Everything of an attempt that is alike for the portal and for a trial. */
 void hf_channel_attempt_options(struct hf_channel *ch, struct hf_attempt_options *o);

@@ -94,6 +94,7 @@ static void on_trial_done(struct hf_attempt_result *res, void *userdata)
 	struct hf_failure f = res->failure;
 	char why[160];
 
+	hf_channel_count_tls(ch, res);
 	if (!res->ok || !hf_channel_answer_fits(ch, res, ch->trial.epoch, &f)) {
 		if (res->ok)
 			ch->cb.watch(hf_link_cookie(res->link), false, ch->userdata);

@@ -22,8 +22,14 @@
 #define EVENTS_MAGIC     0x544e5645u
 #define POLL_US          100000u /* DESIGN section 5: the bulk ring's timer */
 #define POLL_ACCURACY_US 20000u
-#define BATCH_RECORDS    64u
-#define BATCHES_PER_WAKE 16u
+/*
+ * Each time nothing was there the next look is twice as far away, up to this: an idle host sleeps.
+ * With the other timers of a second, one wakeup serves them all.
+ */
+#define POLL_IDLE_US          1000000u
+#define POLL_IDLE_ACCURACY_US 250000u
+#define BATCH_RECORDS         64u
+#define BATCHES_PER_WAKE      16u
 /* A full bulk ring of the largest size holds fewer records. */
 #define DRAIN_WAKES_MAX 256u
 /* Marks that wait for the spool; more are merged into the newest. */
@@ -70,6 +76,7 @@ struct hf_events {
 	uint64_t last_ticket, settled_ticket;
 
 	uint64_t lost, read, malformed;
+	uint64_t poll_us, read_at_poll;
 };
 
 /* ---- one event to everybody ------------------------------------------------------------------- */
@@ -304,6 +311,18 @@ bool hf_events_unsettled(const struct hf_events *e)
 	return e->n_commits > 0;
 }
 
+static void poll_in(struct hf_events *e, uint64_t us)
+{
+	bool idle = us > POLL_US;
+
+	if (idle != (e->poll_us > POLL_US) || !e->poll_us)
+		(void)sd_event_source_set_time_accuracy(e->poll, idle ? POLL_IDLE_ACCURACY_US
+								      : POLL_ACCURACY_US);
+	e->poll_us = us;
+	(void)sd_event_source_set_time(e->poll, hf_now_monotonic_ns() / HF_NS_PER_US + us);
+	(void)sd_event_source_set_enabled(e->poll, SD_EVENT_ONESHOT);
+}
+
 /* Returns true if there may be more. */
 static bool read_ring(struct hf_events *e, enum hf_ring_id ring)
 {
@@ -325,6 +344,9 @@ static bool read_ring(struct hf_events *e, enum hf_ring_id ring)
 	} while (n == (int)BATCH_RECORDS && ++batches < BATCHES_PER_WAKE);
 	if (n > 0)
 		e->cb.progress(e->read, e->userdata);
+	/* Where something happens, more follows. */
+	if (n > 0 && e->poll_us > POLL_US)
+		poll_in(e, POLL_US);
 	return n == (int)BATCH_RECORDS;
 }
 
@@ -397,6 +419,7 @@ static int on_poll(sd_event_source *s, uint64_t usec, void *userdata)
 	};
 	uint64_t now = hf_now_monotonic_ns();
 
+	(void)s;
 	(void)usec;
 	if (e->rings) {
 		tell_blind(e, hf_ringlog_alive(e->log, now));
@@ -406,8 +429,11 @@ static int on_poll(sd_event_source *s, uint64_t usec, void *userdata)
 	}
 	if (hf_budget_due(e->budget, now))
 		hf_budget_flush(e->budget, now, emit_aggregate, e);
-	(void)sd_event_source_set_time(s, now / HF_NS_PER_US + POLL_US);
-	(void)sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
+	if (e->read != e->read_at_poll || e->n_commits > 0)
+		poll_in(e, POLL_US);
+	else
+		poll_in(e, e->poll_us * 2 < POLL_IDLE_US ? e->poll_us * 2 : POLL_IDLE_US);
+	e->read_at_poll = e->read;
 	return 0;
 }
 
@@ -532,6 +558,7 @@ int hf_events_new(sd_event *event, struct hf_spool *spool, struct hf_ringlog *lo
 	if (!e)
 		return -ENOMEM;
 	e->magic = EVENTS_MAGIC;
+	e->poll_us = POLL_US;
 	e->event = sd_event_ref(event);
 	e->spool = spool;
 	e->config = config;

@@ -239,6 +239,12 @@ static void channel(struct out *o, const struct hf_metrics_facts *f)
 	family(o, "channel_reconnects", "counter", "", "Sessions after the first one.");
 	sample(o, "channel_reconnects_total", NULL, NULL, NULL, NULL);
 	number(o, v->reconnects);
+	family(o, "channel_tls_handshakes", "counter", "", "TLS handshakes that were completed.");
+	sample(o, "channel_tls_handshakes_total", NULL, NULL, NULL, NULL);
+	number(o, v->tls_handshakes);
+	family(o, "channel_tls_resumed", "counter", "", "TLS handshakes that a ticket shortened.");
+	sample(o, "channel_tls_resumed_total", NULL, NULL, NULL, NULL);
+	number(o, v->tls_resumptions);
 	if (v->up) {
 		family(o, "channel_rtt_seconds", "gauge", "seconds", "Round trip to the portal.");
 		sample(o, "channel_rtt_seconds", NULL, NULL, NULL, NULL);

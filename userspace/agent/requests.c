@@ -68,6 +68,8 @@ static void answer_status(struct hf_agent *a, struct hf_bus_call *call)
 	s.kernel_assist = (char *)hf_events_assist(a->events);
 	s.uptime_ms = (hf_now_monotonic_ns() - a->started_ns) / HF_NS_PER_MS;
 	s.reconnects = v.reconnects;
+	s.tls_handshakes = v.tls_handshakes;
+	s.tls_resumed = v.tls_resumptions;
 	s.last_outage = n ? hf_outages_at(a->outages, n - 1) : NULL;
 	hf_events_telemetry(a->events, &telemetry, programs, pointers, HF_ARRAY_SIZE(programs));
 	s.telemetry = &telemetry;

@@ -19,7 +19,7 @@
 #define RINGLOG_MAGIC 0x524c4f47u /* object */
 #define FILE_MAGIC    0x314c5248u /* "HRL1" */
 /* Five of the consumer's polls: less is a busy host, not a missing consumer. */
-#define BLIND_NS (500 * HF_NS_PER_MS)
+#define BLIND_NS (1500 * HF_NS_PER_MS) /* an idle agent looks once a second */
 
 /* Everything up to base, and base + 1 + i for bit i of later. */
 struct seen {

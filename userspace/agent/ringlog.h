@@ -58,7 +58,7 @@ void hf_ringlog_settled(struct hf_ringlog *l, uint64_t ticket);
 /* ---- time ---- */
 /*
  * The consumer is at work: call it with each pass over the rings. Returns how long there was none
- * before: since a former process's last call, or since our own if that is over half a second ago (a
+ * before: since a former process's last call, or since our own if that is over 1.5 s ago (a
  * process that is stopped consumes nothing either); 0 else.
  */
 uint64_t hf_ringlog_alive(struct hf_ringlog *l, uint64_t now_monotonic_ns);

@@ -483,7 +483,7 @@ int hf_supervise_new(sd_event *event, const char *path, const char *component, c
 	if (r < 0)
 		return r;
 	/* One wakeup a second is allowed to drift with others; silence is judged at 3 s. */
-	r = add_timer(s, &s->tick, 50 * 1000, on_tick, "supervise-progress");
+	r = add_timer(s, &s->tick, 100 * 1000, on_tick, "supervise-progress");
 	if (r < 0)
 		return r;
 	r = sd_event_add_post(event, &s->post, on_post, s);

@@ -90,6 +90,8 @@ static json_t *agent_json(const Bus__AgentStatus *a)
 	hf_json_put(&o, "uptime_s", hf_json_ms_as_s(a->uptime_ms));
 	hf_json_put(&o, "session", session_json(a->session));
 	hf_json_put(&o, "reconnects", hf_json_u64(a->reconnects));
+	hf_json_put(&o, "tls_handshakes", hf_json_u64(a->tls_handshakes));
+	hf_json_put(&o, "tls_resumed", hf_json_u64(a->tls_resumed));
 	hf_json_put(&o, "last_outage", hf_outage_json(a->last_outage));
 	return o;
 }
