@@ -209,6 +209,7 @@ static void status_with_both_daemons(void **state)
 		    "\"uptime_s\":1.5,\"session\":{\"epoch\":41,\"since\":null,\"local\":null,"
 		    "\"peer\":null,\"tls_version\":\"TLSv1.3\",\"tls_resumed\":true,"
 		    "\"rtt_us\":800,\"clock_offset_ms\":0,\"proxy\":null},\"reconnects\":0,"
+		    "\"tls_handshakes\":0,\"tls_resumed\":0,"
 		    "\"last_outage\":null}");
 	assert_json(
 		json_incref(json_object_get(v, "watchdog")),
