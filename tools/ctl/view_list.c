@@ -74,13 +74,13 @@ static char *addresses(const Bus__Event *e)
 			   *e->peer ? e->peer : "?");
 }
 
-/* "TCP_CLOSE: closed with 1204 bytes unread, because …" */
+/* "TCP_CLOSE: closed with 1204 bytes unread" */
 static char *sentence(const Bus__Event *e)
 {
 	bool both = *e->reason && *e->detail && !strstr(e->detail, e->reason);
 
-	return hf_asprintf("%s%s%s%s%s", both || !*e->detail ? e->reason : "", both ? ": " : "",
-			   e->detail, *e->because ? ", because " : "", e->because);
+	return hf_asprintf("%s%s%s", both || !*e->detail ? e->reason : "", both ? ": " : "",
+			   e->detail);
 }
 
 void hf_view_event(const struct hf_term *t, const Bus__Event *e)
@@ -91,6 +91,9 @@ void hf_view_event(const struct hf_term *t, const Bus__Event *e)
 	_cleanup_free_ char *kind = hf_term_safe(e->kind), *owner = hf_term_safe(owner_raw);
 	_cleanup_free_ char *addr = hf_term_safe(addr_raw), *detail = hf_term_safe(detail_raw);
 	_cleanup_free_ char *unit = hf_term_safe(e->unit);
+	_cleanup_free_ char *cause_raw =
+		*e->because ? hf_asprintf(", because %s", e->because) : strdup("");
+	_cleanup_free_ char *cause = hf_term_safe(cause_raw);
 	char when[HF_TERM_TIME_SIZE];
 	size_t used = 0;
 
@@ -102,10 +105,15 @@ void hf_view_event(const struct hf_term *t, const Bus__Event *e)
 		used += column(t, HF_TERM_PLAIN, addr, 36);
 	if (*unit)
 		used += hf_term_columns(unit) + 2;
-	/* Cut only where enough of the sentence stays; else the terminal may wrap it. */
+	/*
+	 * The joined cause is what one looks for: what it explains is cut for it. Cut only where enough
+	 * of the sentence stays; else the terminal may wrap it.
+	 */
+	used += hf_term_columns(cause);
 	if (t->width > used + 24)
 		hf_term_truncate(detail, t->width - used);
-	(void)fprintf(t->f, "%s", detail);
+	(void)fprintf(t->f, "%s%s%s%s", detail, hf_term_on(t, HF_TERM_BAD), cause,
+		      hf_term_off(t, HF_TERM_BAD));
 	if (*unit)
 		(void)fprintf(t->f, "  %s%s%s", hf_term_on(t, HF_TERM_DIM), unit,
 			      hf_term_off(t, HF_TERM_DIM));

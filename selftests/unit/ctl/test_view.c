@@ -273,6 +273,26 @@ static void an_event_is_cut_to_the_terminal_but_keeps_its_unit(void **state)
 	    "14:03:11.207  proc.exit            worker[4410]            a sentence that is much too…  app.service\n");
 }
 
+static void a_joined_cause_is_never_cut(void **state)
+{
+	Bus__Event e = BUS__EVENT__INIT;
+	struct hf_term t = begin();
+
+	(void)state;
+	t.width = 150;
+	e.time_unix_ns = LOST_AT;
+	e.kind = S("conn.reset_sent");
+	e.pid = 812;
+	e.comm = S("nginx");
+	e.detail = S("closed with 1204 bytes unread after 3 min");
+	e.because = S("pid 812 nginx was SIGKILLed by pid 77 3 ms before");
+	hf_view_event(&t, &e);
+	assert_int_equal(fflush(t.f), 0);
+	assert_int_equal(hf_term_columns(text), 150 + 1);
+	end(&t, "14:03:11.207  conn.reset_sent      nginx[812]              closed with 1204 bytes "
+		"unread a…, because pid 812 nginx was SIGKILLed by pid 77 3 ms before\n");
+}
+
 static void every_way_to_end_has_words(void **state)
 {
 	static const struct {
@@ -451,6 +471,7 @@ int main(void)
 		cmocka_unit_test(outages_are_a_table),
 		cmocka_unit_test(an_event_is_one_line),
 		cmocka_unit_test(an_event_is_cut_to_the_terminal_but_keeps_its_unit),
+		cmocka_unit_test(a_joined_cause_is_never_cut),
 		cmocka_unit_test(every_way_to_end_has_words),
 		cmocka_unit_test(components_are_a_table),
 		cmocka_unit_test(a_component_shows_its_last_words),
