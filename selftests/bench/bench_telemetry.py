@@ -7,6 +7,7 @@ round by round, so that they meet the same machine. A tool that does not run her
 why. Times of programs are the kernel's own statistics, in rounds of their own, because these cost time.
 """
 
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -26,7 +27,8 @@ EXITS = 4000
 BUSY_PER_S = 10000
 BUSY_S = 5
 IDLE_S = 8
-RATES = (5000, 10000, 20000, 40000)
+# Resets a second, of two events each, and by how many processes.
+RATES = ((5000, 1), (10000, 1), (20000, 2), (30000, 2), (60000, 2))
 STATS = pathlib.Path("/proc/sys/kernel/bpf_stats_enabled")
 CHURN = BUILD / "bench" / "bin" / "churn"
 EVERYTHING = (
@@ -251,28 +253,32 @@ def alone(mine):
     before = cpu_s(mine.pids)
     done, seconds = churn("close", 20, BUSY_PER_S, BUSY_S)
     busy = (cpu_s(mine.pids) - before) / seconds * 100
-    out.append(row(f"processor at {done / seconds:.0f} connections/s that end well, agent and watchdog", busy, "% of a core", goal="≤ 0.5", met=busy <= 0.5))
+    out.append(row(f"processor at {done / seconds:.0f} connections/s that end well, agent and watchdog", busy, "% of a core"))
     best = 0
-    for rate in RATES:
+    lost_at = None
+    for rate, makers in RATES:
         lost, generated = mine.lost()
         before = cpu_s(mine.pids[:1])
-        done, seconds = churn("reset", 20, rate, 3)
+        with concurrent.futures.ThreadPoolExecutor(makers) as pool:
+            seconds = max(took for _, took in pool.map(lambda _, each=rate // makers: churn("reset", 20, each, 3), range(makers)))
         used = cpu_s(mine.pids[:1]) - before
-        now_lost, now_generated = wait_for(lambda: mine.lost(), 10, "the counters")
+        now_lost, now_generated = mine.lost()
         events = (now_generated - generated) / seconds
+        out.append(row(f"agent's processor time an event, at {events:.0f} events/s", used / max(1, now_generated - generated) * 1e9, "ns"))
+        out.append(row(f"events lost at {events:.0f} events/s", now_lost - lost, "", goal="0" if events <= 50000 else None,
+                       met=now_lost == lost if events <= 50000 else None))
         if now_lost > lost:
-            out.append(row(f"events lost at {events:.0f} events/s", now_lost - lost, "", goal="0", met=False))
+            lost_at = events
             break
         best = max(best, events)
-        out.append(row(f"agent's processor time an event, at {events:.0f} events/s", used / max(1, now_generated - generated) * 1e9, "ns"))
-        if done / seconds < rate * 0.9:
-            break  # the host makes no more
-    out.append(row("events/s told without loss, as many as the host could make", best, "1/s", goal="≥ 50000", met=best >= 50000))
+    name = "events/s told without loss" + ("" if lost_at else ", as many as this host could make")
+    out.append(row(name, best, "1/s", goal="≥ 50000", met=best >= 50000 if lost_at or best >= 50000 else None))
     mine.stop()
     ns = program_ns(mine, "close", CONNECTIONS)
     if ns is not None:
         share = ns * BUSY_PER_S / 1e9 * 100
-        out.append(row(f"kernel programs at {BUSY_PER_S} connections/s that end well", share, "% of a core"))
+        out.append(row(f"kernel programs at {BUSY_PER_S} connections/s that end well, statistics included", share, "% of a core"))
+        out.append(row("both together", busy + share, "% of a core", goal="≤ 0.5", met=busy + share <= 0.5))
     return out
 
 
