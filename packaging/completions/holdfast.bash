@@ -52,10 +52,11 @@ _holdfast()
 	esac
 
 	case $verb in
-	'') words='status outages events top enroll reset component config --dir --json --help --version' ;;
+	'') words='status outages events top actions enroll reset component config --dir --json --help --version' ;;
 	events) words='--follow --kind --pid --unit --since --limit --json' ;;
 	top) words='--by --sort --window --interval --count --limit --json' ;;
 	outages) words='--since --json' ;;
+	actions) words='--running --limit --json' ;;
 	enroll) words='--portal --token --token-file --ca --json' ;;
 	reset) words='--yes --json' ;;
 	component)

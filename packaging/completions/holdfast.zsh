@@ -8,6 +8,7 @@ _holdfast_verbs() {
     'events:what the kernel saw'
     'top:who resets, drops, fails and dies, live'
     'outages:every loss of the channel and its cause'
+    'actions:what the portal asked of this host'
     'enroll:make this host known to a portal'
     'reset:forget identity and portal'
     'component:list, start, stop and restart components'
@@ -34,6 +35,7 @@ _holdfast() {
     _arguments '--by[who]:who:(process unit peer)' '--window[of what time]:window:(all 1m last)' '--interval[seconds]:seconds:' \
       '--count[how many]:number:' '--limit[rows]:number:' '--json[one object a table]' \
       '--sort[order]:column:(hurt resets_received resets_sent failed dropped packets_dropped exits bad_exits oom_kills unseen last name)' ;;
+  actions) _arguments '--running[only those that are not over]' '--limit[how many]:n:' '--json[one object a line]' ;;
   outages) _arguments '--since[time]:time:' '--json[one object a line]' ;;
   enroll) _arguments '--portal[address]:url:' '--token[token, - reads it]:token:' '--token-file[file with the token]:file:_files' '--ca[authority]:file:_files' ;;
   reset) _arguments '--yes[do not ask]' '--json[machine-readable]' ;;

@@ -15,8 +15,8 @@ from harness import BIN, InstanceTest, alive, main, wait_for
 
 NOBODY = 65534
 DENIED = "permission denied: run as root or join group 'holdfast'"
-ASKING = (["status"], ["outages"], ["events"], ["component", "list"], ["config", "show"])
-LATER = ("doctor", "actions")
+ASKING = (["status"], ["outages"], ["events"], ["component", "list"], ["config", "show"], ["actions"])
+LATER = ("doctor",)
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 
 

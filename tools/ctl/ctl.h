@@ -40,6 +40,7 @@ int hf_ctl_status(struct hf_ctl *c, int argc, char **argv);
 int hf_ctl_events(struct hf_ctl *c, int argc, char **argv);
 int hf_ctl_top(struct hf_ctl *c, int argc, char **argv);
 int hf_ctl_outages(struct hf_ctl *c, int argc, char **argv);
+int hf_ctl_actions(struct hf_ctl *c, int argc, char **argv);
 int hf_ctl_enroll(struct hf_ctl *c, int argc, char **argv);
 int hf_ctl_reset(struct hf_ctl *c, int argc, char **argv);
 int hf_ctl_component(struct hf_ctl *c, int argc, char **argv);

@@ -26,6 +26,8 @@ static const struct verb {
 	 "[--by process|unit|peer] [--sort COLUMN] [--window all|1m|last] [--interval S] [--count "
 	 "N] [--limit N]",
 	 "who resets, drops, fails and dies, live"},
+	{"actions", hf_ctl_actions, "[--running] [--limit N]",
+	 "what the portal asked of this host, and what became of it"},
 	{"enroll", hf_ctl_enroll,
 	 "--portal URL {--token T|--token -|--token-file FILE} [--ca FILE]",
 	 "introduce this host to a portal"},
@@ -36,7 +38,6 @@ static const struct verb {
 	 "which version runs; install one, go back"},
 	{"config", hf_ctl_config, "{check [FILE]|show|reload}", "the configuration"},
 	{"doctor", NULL, NULL, NULL},
-	{"actions", NULL, NULL, NULL},
 	{"scan", hf_ctl_scan,
 	 "[--checks A,B] [--path P]... [--accept-baseline] [--local]",
 	 "what on this host is not as it should be"},

@@ -197,6 +197,22 @@ static int ask_agent(const struct hf_ctl *c, Bus__Request *q, Bus__Response **re
 			   text ? text : question.problem.text);
 }
 
+/*
+ * The watchdog believes the next action key: only a person may say so, and this is how. Without a
+ * watchdog nothing is pinned that could be in the way for long; an old one does not know the request.
+ */
+static void forget_trust(const struct hf_ctl *c)
+{
+	Bus__Request q = BUS__REQUEST__INIT;
+	Bus__TrustRequest what = BUS__TRUST_REQUEST__INIT;
+	_cleanup_pb_ Bus__Response *m = NULL;
+	struct hf_ctl_problem problem;
+
+	q.what_case = BUS__REQUEST__WHAT_TRUST;
+	q.trust = &what;
+	(void)hf_ctl_ask(c, HF_CTL_WATCHDOG, &q, HF_CTL_DEADLINE_MS, &m, &problem);
+}
+
 int hf_ctl_enroll(struct hf_ctl *c, int argc, char **argv)
 {
 	const char *portal = NULL, *token = NULL, *token_file = NULL, *ca = NULL;
@@ -245,6 +261,7 @@ int hf_ctl_enroll(struct hf_ctl *c, int argc, char **argv)
 	what.ca_pem = (ProtobufCBinaryData){pem_len, (uint8_t *)pem};
 	q.what_case = BUS__REQUEST__WHAT_ENROLL;
 	q.enroll = &what;
+	forget_trust(c);
 	r = ask_agent(c, &q, &m);
 	hf_wipe(secret, sizeof(secret));
 	if (r != HF_CTL_OK)
@@ -287,6 +304,7 @@ int hf_ctl_reset(struct hf_ctl *c, int argc, char **argv)
 	r = hf_ctl_ask_or_fail(c, HF_CTL_AGENT, &q, HF_CTL_DEADLINE_MS, &m);
 	if (r != HF_CTL_OK)
 		return r;
+	forget_trust(c);
 	if (c->json) {
 		json_t *o = json_object();
 

@@ -9,6 +9,8 @@
 void hf_view_status(const struct hf_term *t, const Bus__AgentStatus *agent, const char *agent_error,
 		    const Bus__WatchdogStatus *watchdog, const char *watchdog_error);
 void hf_view_outages(const struct hf_term *t, Bus__Outage *const *items, size_t n);
+/* now_ns: for how long a running one runs. */
+void hf_view_actions(const struct hf_term *t, Bus__Action *const *items, size_t n, uint64_t now_ns);
 void hf_view_components(const struct hf_term *t, Bus__Component *const *items, size_t n);
 /* The one line that status shows; everything. */
 void hf_view_component_line(const struct hf_term *t, const Bus__Component *c);

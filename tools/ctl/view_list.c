@@ -40,6 +40,46 @@ void hf_view_outages(const struct hf_term *t, Bus__Outage *const *items, size_t 
 	hf_term_table_done(&table);
 }
 
+static enum hf_term_style style_of_action(const Bus__Action *a)
+{
+	if (hf_streq(a->state, "succeeded"))
+		return HF_TERM_GOOD;
+	if (hf_streq(a->state, "accepted") || hf_streq(a->state, "running"))
+		return HF_TERM_BOLD;
+	return hf_streq(a->state, "cancelled") ? HF_TERM_WARN : HF_TERM_BAD;
+}
+
+void hf_view_actions(const struct hf_term *t, Bus__Action *const *items, size_t n, uint64_t now_ns)
+{
+	static const char *const headers[] = {"WHEN", "KIND", "STATE", "TOOK", "DETAIL"};
+	struct hf_term_table table;
+
+	if (n == 0)
+		return;
+	hf_term_table_init(&table, HF_ARRAY_SIZE(headers), headers);
+	for (size_t i = 0; i < n; i++) {
+		const Bus__Action *a = items[i];
+		uint64_t end = a->finished_unix_ns ? a->finished_unix_ns : now_ns;
+		char when[HF_TERM_TIME_SIZE], took[HF_TERM_DURATION_SIZE] = "";
+
+		hf_term_time(t, a->created_unix_ns, 3, when);
+		if (a->started_unix_ns && end > a->started_unix_ns)
+			hf_term_duration((end - a->started_unix_ns) / HF_NS_PER_US, took);
+		hf_term_table_row(&table);
+		hf_term_table_cell(&table, 0, HF_TERM_PLAIN, "%s", when);
+		hf_term_table_cell(&table, 1, HF_TERM_PLAIN, "%s", *a->kind ? a->kind : "?");
+		if (hf_streq(a->state, "running"))
+			hf_term_table_cell(&table, 2, HF_TERM_BOLD, "running %u %%", a->progress);
+		else
+			hf_term_table_cell(&table, 2, style_of_action(a), "%s", a->state);
+		hf_term_table_cell(&table, 3, HF_TERM_PLAIN, "%s", took);
+		hf_term_table_cell(&table, 4, HF_TERM_PLAIN, "%s%s%s%s", a->text,
+				   *a->reason ? " (" : "", a->reason, *a->reason ? ")" : "");
+	}
+	hf_term_table_print(&table, t);
+	hf_term_table_done(&table);
+}
+
 static enum hf_term_style style_of(const Bus__Event *e)
 {
 	if (hf_streq(e->kind, "proc.oom") || hf_streq(e->kind, "telemetry.loss"))
