@@ -1,7 +1,7 @@
 # Tests. A unit test is selftests/unit/<area>/test_<name>.c and links the library of its area
 # (base, net, proto, or a program's objects without main.c) and what that links.
 
--include selftests/e2e/e2e.mk selftests/bpf/bpf.mk selftests/fuzz/fuzz.mk selftests/check/check.mk selftests/bench/bench.mk
+-include selftests/e2e/e2e.mk selftests/bpf/bpf.mk selftests/fuzz/fuzz.mk selftests/check/check.mk selftests/bench/bench.mk selftests/interop/interop.mk
 
 UNIT_SRC := $(wildcard selftests/unit/*/test_*.c)
 UNIT_BIN := $(UNIT_SRC:selftests/unit/%.c=$(O)/test/unit/%)
