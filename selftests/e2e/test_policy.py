@@ -137,6 +137,27 @@ class Policy(InstanceTest):
         self.marker(5)
         self.assertEqual(self.i.events("--pid", str(good.pid)), [])
 
+    def test_without_an_agent_the_kernel_records_by_it_all_the_same(self):
+        self.start()
+        self.i.cli("component", "stop", "agent")
+        r = self.reload(f"  kinds: [{DEFAULT}, conn.closed]\n", check=False)
+        self.assertEqual((r.returncode, r.stdout), (1, "configuration reloaded\n  telemetry.kinds: +conn.closed\n"))
+        self.assertIn("it reads the file when it starts", r.stderr)
+        port = self.closed_connection()
+        self.i.cli("component", "start", "agent")
+        wait_for(lambda: port in self.ports_of("conn.closed"), 10, "what was recorded meanwhile")
+
+    def test_where_no_programs_are_a_bad_policy_is_refused_as_well(self):
+        self.prepare()
+        self.good = self.i.path("config.yml").read_text().replace("  netns: own\n", "  netns: own\n  mode: off\n")
+        self.write("")
+        self.i.start_endpoint()
+        self.assertEqual(self.i.agent()["kernel_assist"], "off")
+        r = self.reload("  units: [a/b]\n", check=False)
+        self.assertEqual(r.returncode, 1)
+        self.assertIn("telemetry.units: expected a unit such as nginx.service, got 'a/b'", r.stderr)
+        self.assertEqual(self.reload("  units: [a.service]\n").stdout, "configuration reloaded\n  telemetry.units: +a.service\n")
+
     def test_policy_outlives_the_watchdog(self):
         self.start()
         self.reload(f"  kinds: [{DEFAULT}, conn.closed]\n")

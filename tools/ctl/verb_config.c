@@ -175,20 +175,10 @@ static int show(struct hf_ctl *c)
 	return HF_CTL_OK;
 }
 
-/* The watchdog reads the file too; it tells the agent, so the agent's own answer comes second. */
-static int reload(struct hf_ctl *c)
+static int tell_changes(struct hf_ctl *c, const Bus__ConfigResult *what)
 {
-	_cleanup_pb_ Bus__Response *w = NULL, *a = NULL;
-	const Bus__ConfigResult *what;
 	json_t *o, *list;
-	int r;
 
-	r = ask_config(c, HF_CTL_WATCHDOG, BUS__CONFIG_REQUEST__VERB__RELOAD, &w);
-	if (r == HF_CTL_OK)
-		r = ask_config(c, HF_CTL_AGENT, BUS__CONFIG_REQUEST__VERB__RELOAD, &a);
-	if (r != HF_CTL_OK)
-		return r;
-	what = w->what_case == BUS__RESPONSE__WHAT_CONFIG ? w->config : NULL;
 	if (!c->json) {
 		(void)fprintf(c->out.f, "configuration reloaded%s\n",
 			      what && what->n_changes == 0 ? ": nothing changed" : "");
@@ -206,6 +196,28 @@ static int reload(struct hf_ctl *c)
 	hf_json_put(&o, "reloaded", json_true());
 	hf_json_put(&o, "changes", list);
 	return hf_ctl_print_json(o);
+}
+
+/*
+ * The watchdog judges the file, has the kernel record by it and tells the agent; so the agent's own
+ * answer comes second. Without an agent the change is made all the same, and said.
+ */
+static int reload(struct hf_ctl *c)
+{
+	_cleanup_pb_ Bus__Response *w = NULL, *a = NULL;
+	int r, told;
+
+	r = ask_config(c, HF_CTL_WATCHDOG, BUS__CONFIG_REQUEST__VERB__RELOAD, &w);
+	if (r != HF_CTL_OK)
+		return r;
+	told = tell_changes(c, w->what_case == BUS__RESPONSE__WHAT_CONFIG ? w->config : NULL);
+	r = ask_config(c, HF_CTL_AGENT, BUS__CONFIG_REQUEST__VERB__RELOAD, &a);
+	if (r == HF_CTL_UNREACHABLE)
+		return hf_ctl_fail(
+			HF_CTL_BAD_NEWS,
+			"config: the agent did not hear of it; it reads the file when it "
+			"starts");
+	return r != HF_CTL_OK ? r : told;
 }
 
 int hf_ctl_config(struct hf_ctl *c, int argc, char **argv)
