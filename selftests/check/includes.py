@@ -72,6 +72,7 @@ THIRD_PARTY = [
       "tools/swarm/*.c", "selftests/*"]),
     ("wslay/*", ["userspace/net/websocket.c"]),
     ("systemd/sd-event.h", ["include/base/disk.h", "userspace/base/disk.c", "userspace/agent/*", "userspace/net/*", "watchdog/*", "tools/portal/*", "tools/swarm/*", "selftests/*"]),
+    ("systemd/sd-bus.h", ["userspace/agent/hoststate.c", "selftests/*"]),
     ("systemd/sd-daemon.h", ["userspace/agent/main.c", "watchdog/*.c", "tools/portal/main.c"]),
     ("nng/*", ["userspace/agent/bus*.c", "watchdog/bus*.c", "tools/ctl/bus*.c", "selftests/*"]),
     ("protobuf-c/*", ["userspace/proto/*", "selftests/*"]),

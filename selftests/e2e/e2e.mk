@@ -14,6 +14,12 @@ $(O)/test/holdfast-agent: $(O)/obj/selftests/e2e/shiftclock.o $(O)/obj/$(SRCDIR_
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(SYS_agent) $(foreach l,$(LIBS_agent),$(SYS_$(l)))
 
+# logind, as far as a client sees it.
+$(O)/test/fakelogind: $(O)/obj/selftests/e2e/fakelogind.o
+	$(call msg,LINK,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lsystemd
+
 .PHONY: e2e
-e2e: all $(O)/test/testagent $(O)/test/holdfast-agent ## run the e2e tests (T=pattern selects files)
+e2e: all $(O)/test/testagent $(O)/test/holdfast-agent $(O)/test/fakelogind ## run the e2e tests (T=pattern selects files)
 	$(Q)HOLDFAST_BIN=$(abspath $(O)/bin) /usr/bin/python3 selftests/e2e/run.py --jobs $(E2E_JOBS) $(T)

@@ -392,6 +392,31 @@ static void on_resumed(uint64_t slept_ms, void *userdata)
 	hf_channel_resumed(a->channel, slept_ms);
 }
 
+static void on_sleeping(void *userdata)
+{
+	struct hf_agent *a = HF_CAST(userdata, struct hf_agent, HF_AGENT_MAGIC);
+
+	hf_notice("this host is about to sleep");
+	hf_channel_leave(a->channel, HF_CAUSE_HOST_SUSPEND);
+}
+
+static void on_going_down(void *userdata)
+{
+	struct hf_agent *a = HF_CAST(userdata, struct hf_agent, HF_AGENT_MAGIC);
+
+	hf_notice("this host is about to shut down");
+	a->host_goes_down = true;
+	hf_channel_leave(a->channel, HF_CAUSE_HOST_SHUTDOWN);
+}
+
+static void on_back(void *userdata)
+{
+	struct hf_agent *a = HF_CAST(userdata, struct hf_agent, HF_AGENT_MAGIC);
+
+	a->host_goes_down = false;
+	hf_channel_back(a->channel);
+}
+
 /* ---- signals, tick ---------------------------------------------------------------------------- */
 
 static int on_signal(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata)
@@ -727,6 +752,11 @@ static void stop_supervise(struct hf_agent *a)
 static int start_watches(struct hf_agent *a)
 {
 	const struct hf_clockwatch_callbacks cb = {.set = on_clock_set, .resumed = on_resumed};
+	const struct hf_hoststate_callbacks host = {
+		.sleeping = on_sleeping,
+		.going_down = on_going_down,
+		.back = on_back,
+	};
 	int r;
 
 	r = hf_netlink_new(a->event, on_network_changed, a, &a->netlink);
@@ -735,11 +765,15 @@ static int start_watches(struct hf_agent *a)
 	r = hf_clockwatch_new(a->event, &cb, a, &a->clockwatch);
 	if (r < 0)
 		hf_warn_r(r, "watch the clock, a suspend will be noticed late");
+	r = hf_hoststate_new(a->event, &host, a, &a->hoststate);
+	if (r < 0)
+		hf_warn_r(r, "listen to logind, sleep and shutdown will not be announced");
 	return 0;
 }
 
 static void stop_watches(struct hf_agent *a)
 {
+	a->hoststate = hf_hoststate_free(a->hoststate);
 	a->clockwatch = hf_clockwatch_free(a->clockwatch);
 	a->netlink = hf_netlink_free(a->netlink);
 }
@@ -822,6 +856,8 @@ void hf_agent_stop(struct hf_agent *a, const char *reason)
 	/* A reason that is no cause is a person's text. */
 	if (cause == HF_CAUSE_UNKNOWN)
 		cause = HF_CAUSE_AGENT_STOPPED;
+	if (cause == HF_CAUSE_AGENT_STOPPED && a->host_goes_down)
+		cause = HF_CAUSE_HOST_SHUTDOWN;
 	hf_log_fields(HF_LOG_NOTICE,
 		      (const struct hf_log_field[]){{"HOLDFAST_CAUSE", hf_cause_name(cause)}, {}},
 		      "stopping: %s", reason);

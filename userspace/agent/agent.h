@@ -20,6 +20,7 @@
 #include "userspace/agent/clockwatch.h"
 #include "userspace/agent/events.h"
 #include "userspace/agent/host.h"
+#include "userspace/agent/hoststate.h"
 #include "userspace/agent/identity.h"
 #include "userspace/agent/metrics_server.h"
 #include "userspace/agent/metrics_text.h"
@@ -63,6 +64,8 @@ struct hf_agent {
 	struct hf_channel *channel;
 	struct hf_supervise *supervise;
 	struct hf_netlink *netlink;
+	struct hf_hoststate *hoststate;
+	bool host_goes_down; /* announced by logind: a stop that follows is for that */
 	struct hf_clockwatch *clockwatch;
 	struct hf_bus *bus;
 	struct hf_metrics_server *metrics; /* NULL: its socket could not be had */

@@ -89,6 +89,12 @@ bool hf_channel_kernel(struct hf_channel *ch, uint64_t cookie, const struct hf_k
 		       const uint8_t *event, size_t len);
 struct hf_net_table;
 void hf_channel_network_changed(struct hf_channel *ch, const struct hf_net_table *t);
+/*
+ * The host is about to sleep or to go down (the cause): says goodbye and stays away until
+ * hf_channel_back(), a resume, or a minute has passed.
+ */
+void hf_channel_leave(struct hf_channel *ch, enum hf_cause cause);
+void hf_channel_back(struct hf_channel *ch);
 /* The host slept that long. */
 void hf_channel_resumed(struct hf_channel *ch, uint64_t slept_ms);
 /* The wall clock was set. */

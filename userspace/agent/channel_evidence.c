@@ -13,6 +13,7 @@
 
 #define TCP_CHECK_NS          (500 * HF_NS_PER_MS)
 #define TCP_CHECK_RETRANSMITS 2u
+#define AWAY_MAX_MS           60000u
 /* As many as kicks may be: a network that flaps makes no more dials than that. */
 #define KICK_LATER_NS (10 * HF_NS_PER_S)
 
@@ -184,6 +185,33 @@ void hf_channel_network_changed(struct hf_channel *ch, const struct hf_net_table
 	}
 }
 
+void hf_channel_leave(struct hf_channel *ch, enum hf_cause cause)
+{
+	char why[120];
+
+	if (ch->stopping || (ch->away && ch->machine.state == HF_CH_HELD))
+		return;
+	hf_strf(why, sizeof(why), "%s: %s", hf_cause_name(cause), hf_cause_text(cause));
+	if (ch->session) {
+		ch->ev.leaving = cause;
+		hf_session_goodbye(ch->session, hf_cause_name(cause));
+	}
+	/* A host that changes its mind without a word must not stay away. */
+	ch->wait_ms = AWAY_MAX_MS;
+	ch->spread_ms = 0;
+	hf_channel_handle(ch, HF_EV_HOLD, why);
+	ch->away = ch->machine.state == HF_CH_HELD;
+}
+
+void hf_channel_back(struct hf_channel *ch)
+{
+	if (!ch->away)
+		return;
+	ch->away = false;
+	if (ch->machine.state == HF_CH_HELD)
+		hf_channel_handle(ch, HF_EV_DUE, "the host is back");
+}
+
 void hf_channel_resumed(struct hf_channel *ch, uint64_t slept_ms)
 {
 	char slept[32], why[96];
@@ -195,6 +223,7 @@ void hf_channel_resumed(struct hf_channel *ch, uint64_t slept_ms)
 		ch->ev.suspended_ms = slept_ms;
 	}
 	kick(ch, why);
+	hf_channel_back(ch);
 }
 
 void hf_channel_clock_set(struct hf_channel *ch)

@@ -73,6 +73,7 @@ struct hf_channel {
 	uint64_t wait_ms; /* what the portal asked for, for HOLD */
 	uint32_t spread_ms;
 	bool stopping;
+	bool away; /* held since the host said that it leaves */
 
 	uint64_t watched; /* cookie of a lost session, until its record is sealed */
 	struct hf_blackbox_record box;

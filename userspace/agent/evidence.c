@@ -83,6 +83,11 @@ static void say(struct hf_verdict *v, enum hf_cause cause, enum hf_detector by, 
 
 static bool judge_host(const struct hf_evidence *e, struct hf_verdict *v)
 {
+	if (e->leaving == HF_CAUSE_HOST_SUSPEND || e->leaving == HF_CAUSE_HOST_SHUTDOWN) {
+		say(v, e->leaving, HF_BY_CLOCK, true, "this host %s, and said so before",
+		    e->leaving == HF_CAUSE_HOST_SUSPEND ? "went to sleep" : "shut down");
+		return true;
+	}
 	if (e->suspended) {
 		char slept[32];
 

@@ -86,7 +86,8 @@ struct hf_evidence {
 	bool tcp_acked;        /* though its kernel acknowledged what we sent */
 	bool suspect_over;     /* no proof within the suspect deadline */
 	bool registry_lost;
-	bool suspended; /* CLOCK_BOOTTIME ran ahead of CLOCK_MONOTONIC */
+	enum hf_cause leaving; /* announced: the host sleeps or goes down; HF_CAUSE_UNKNOWN no */
+	bool suspended;        /* CLOCK_BOOTTIME ran ahead of CLOCK_MONOTONIC */
 	uint64_t suspended_ms;
 	bool held;                  /* the portal asked to come back later */
 	enum hf_cause portal_cause; /* named by the portal (hold, revoked …), with portal_said */
