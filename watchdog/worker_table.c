@@ -30,6 +30,20 @@ size_t hf_worker_table(const struct hf_config *c,
 	};
 	(void)hf_strlcpy(table[n].account, c->scan.user, sizeof(table[n].account));
 	n++;
+	/* As the agent's user: both daemons tell it what they tell the agent's own, and no more. */
+	table[n] = (struct hf_worker_spec){
+		.name = "collect",
+		.program = "holdfast-collect",
+		.account_key = "component.agent.user",
+		.capabilities = CAP(CAP_DAC_READ_SEARCH),
+		.memory_bytes = 128 * MIB,
+		.result_bytes = 16 * MIB,
+		.file_bytes = 16 * MIB,
+		.idle_limit_ns = 60 * HF_NS_PER_S,
+		.hard_limit_ns = 600 * HF_NS_PER_S,
+	};
+	(void)hf_strlcpy(table[n].account, c->component.agent.user, sizeof(table[n].account));
+	n++;
 	return n;
 }
 

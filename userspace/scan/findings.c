@@ -115,7 +115,7 @@ static size_t character(const char *s)
 	return 0;
 }
 
-bool hf_json_string(struct hf_buf *out, const char *s)
+bool hf_findings_json_string(struct hf_buf *out, const char *s)
 {
 	bool text = true;
 

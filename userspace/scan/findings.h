@@ -49,4 +49,4 @@ void hf_findings_done(struct hf_findings *f);
  * Appends s as a JSON string. What is not UTF-8 comes as \xHH in the text (so as "\\xHH"); false is
  * returned then.
  */
-bool hf_json_string(struct hf_buf *out, const char *s);
+bool hf_findings_json_string(struct hf_buf *out, const char *s);

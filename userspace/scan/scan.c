@@ -307,7 +307,7 @@ static void append_finding(struct hf_buf *out, const struct hf_finding *f)
 	(void)hf_buf_appendf(out,
 			     "{\"id\":\"%s\",\"severity\":\"%s\",\"check\":\"%s\",\"path\":", f->id,
 			     hf_severity_name(f->severity), hf_checks[f->check].id);
-	if (!hf_json_string(out, f->path)) {
+	if (!hf_findings_json_string(out, f->path)) {
 		hex = malloc(2 * strlen(f->path) + 1);
 		if (hex) {
 			hf_hex_encode(hex, f->path, strlen(f->path));
@@ -315,9 +315,9 @@ static void append_finding(struct hf_buf *out, const struct hf_finding *f)
 		}
 	}
 	(void)hf_buf_appendf(out, ",\"evidence\":");
-	(void)hf_json_string(out, f->evidence);
+	(void)hf_findings_json_string(out, f->evidence);
 	(void)hf_buf_appendf(out, ",\"fix\":");
-	(void)hf_json_string(out, f->fix);
+	(void)hf_findings_json_string(out, f->fix);
 	(void)hf_buf_append(out, "}", 1);
 }
 
@@ -329,7 +329,7 @@ static void append_check(const struct hf_scan *s, size_t i, struct hf_buf *out)
 			     hf_checks[i].id, hf_checks[i].title, result_names[c->result]);
 	if (*c->note) {
 		(void)hf_buf_appendf(out, ",\"note\":");
-		(void)hf_json_string(out, c->note);
+		(void)hf_findings_json_string(out, c->note);
 	}
 	(void)hf_buf_appendf(out, ",\"looked_at\":%llu,\"unreadable\":%llu,\"took_ms\":%llu}",
 			     (unsigned long long)c->looked_at, (unsigned long long)c->unreadable,

@@ -276,7 +276,7 @@ static void json_strings_hold_what_is_no_text(void **state)
 	for (size_t i = 0; i < HF_ARRAY_SIZE(rows); i++) {
 		struct hf_buf b = {};
 
-		assert_int_equal(hf_json_string(&b, rows[i].in), rows[i].text);
+		assert_int_equal(hf_findings_json_string(&b, rows[i].in), rows[i].text);
 		assert_ok(hf_buf_append(&b, "", 1));
 		assert_string_equal((char *)b.data, rows[i].out);
 		hf_buf_done(&b);
