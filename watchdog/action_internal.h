@@ -136,3 +136,7 @@ extern const struct hf_action_handler hf_action_start, hf_action_stop, hf_action
 int hf_action_way_back_open(struct hf_actions *a);
 void hf_action_way_back_close(struct hf_actions *a);
 void hf_action_way_back_drop(struct hf_actions *a, const char *component);
+
+/* ---- action_worker.c ------------------------------------------------------------------------------ */
+
+extern const struct hf_action_handler hf_action_scan, hf_action_collect;

@@ -20,8 +20,8 @@
 
 /* 64 paths of each kind, and some words. */
 #define PARAMS_MAX (1u << 20)
-/* What a portal keeps of an action, and a person reads. */
-#define RESULT_MAX (256u * 1024)
+/* What a person reads, and one message of the channel carries: HF_ACTION_RESULT_MAX and its frame. */
+#define RESULT_MAX (160u * 1024)
 
 enum {
 	FD_BASELINE_IN = HF_WORKER_FD_INPUT,
