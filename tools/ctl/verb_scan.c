@@ -119,11 +119,13 @@ static int by_watchdog(struct hf_ctl *c, const struct hf_scan_wish *w, struct pr
 	what.n_paths = w->paths_n;
 	what.accept_baseline = w->accept;
 	r = ask(c, &what, &begun, problem);
-	if (r == 0)
-		r = follow(c, begun->scan->id, p, &ended, problem);
 	if (r < 0)
 		return r;
+	r = follow(c, begun->scan->id, p, &ended, problem);
+	/* One that had begun ended with its watchdog: not the case in which we scan ourselves. */
 	problem->code = HF_CTL_BAD_NEWS;
+	if (r < 0)
+		return r;
 	if (!hf_streq(ended->scan->state, "succeeded")) {
 		(void)hf_strf(problem->text, sizeof(problem->text), "scan: %s%s%s",
 			      ended->scan->state, *ended->scan->text ? ": " : "",
@@ -188,9 +190,10 @@ int hf_ctl_scan(struct hf_ctl *c, int argc, char **argv)
 	r = hf_ctl_parse(c, argc, argv, USAGE, options, HF_ARRAY_SIZE(options), NULL, 0, NULL);
 	if (r != 0)
 		return r;
-	if (accept && (local || paths_n || checks))
-		return hf_ctl_usage(USAGE, "scan: --accept-baseline is for a whole scan by the "
-					   "watchdog, without --local, --path and --checks");
+	if (accept && (local || paths_n))
+		return hf_ctl_usage(USAGE,
+				    "scan: --accept-baseline is for all watched files and by "
+				    "the watchdog, without --path and --local");
 	for (size_t i = 0; i < paths_n; i++)
 		if (*paths[i] != '/')
 			return hf_ctl_usage(USAGE, "scan: --path '%s' is not absolute", paths[i]);

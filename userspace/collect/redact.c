@@ -107,6 +107,35 @@ static const char *value_end(const char *s, const char *end, bool line, bool esc
 	return s;
 }
 
+/* Numbers of JSON, words that are no secret, and the beginning of what has keys of its own. */
+static bool is_harmless(const char *s, const char *end)
+{
+	static const char *const words[] = {"true", "false", "null"};
+
+	if (*s == '{' || *s == '[')
+		return true;
+	for (size_t i = 0; i < HF_ARRAY_SIZE(words); i++)
+		if ((size_t)(end - s) >= strlen(words[i]) &&
+		    strncmp(s, words[i], strlen(words[i])) == 0)
+			return true;
+	return end - s >= 2 && s[0] == '"' && s[1] == '"';
+}
+
+/* What stood in quotes still does: JSON stays JSON. */
+static void put_value(struct redaction *r, const char *s, const char *end)
+{
+	bool quoted = end - s >= 2 && (*s == '"' || *s == '\'') && end[-1] == *s;
+	bool escaped = quoted && end - s >= 3 && end[-2] == '\\' && s[-1] == '\\';
+
+	if (quoted)
+		put(r, s, 1);
+	put_redacted(r);
+	if (escaped)
+		put(r, "\\", 1);
+	if (quoted)
+		put(r, s, 1);
+}
+
 /*
  * At a word: is it the key of a secret value? Returns where the value begins, with its separator
  * before it ("token=", "\"token\": ", "--token "); NULL: it is not.
@@ -206,12 +235,12 @@ static void redact_part(struct redaction *r, const char *s, const char *end)
 		while (word_end < end && is_word(*word_end))
 			word_end++;
 		value = word_end > s ? secret_value(s, word_end, end) : NULL;
-		if (value) {
+		if (value && !is_harmless(value, end)) {
 			bool line = takes_whole_line(s, (size_t)(word_end - s));
 
 			put(r, s, (size_t)(value - s));
-			put_redacted(r);
 			s = value_end(value, end, line, value[-1] == '\\');
+			put_value(r, value, s);
 			continue;
 		}
 		word_end += word_end == s;

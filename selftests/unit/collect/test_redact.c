@@ -24,13 +24,13 @@ static void values_of_secret_keys_are_taken_out(void **state)
 	} rows[] = {
 		{"password=hunter2 next", "password=[redacted] next"},
 		{"  password: hunter2", "  password: [redacted]"},
-		{"{\"token\":\"abc\",\"x\":1}", "{\"token\":[redacted],\"x\":1}"},
-		{"{\\\"api_key\\\": \\\"abc\\\"}", "{\\\"api_key\\\": \\[redacted]}"},
+		{"{\"token\":\"abc\",\"x\":1}", "{\"token\":\"[redacted]\",\"x\":1}"},
+		{"{\\\"api_key\\\": \\\"abc\\\"}", "{\\\"api_key\\\": \\\"[redacted]\\\"}"},
 		{"X-Auth-Token: abc", "X-Auth-Token: [redacted]"},
 		{"holdfast enroll --token abc --portal x",
 		 "holdfast enroll --token [redacted] --portal x"},
 		{"--token=abc", "--token=[redacted]"},
-		{"client_secret = \"a b c\"; y", "client_secret = [redacted]; y"},
+		{"client_secret = \"a b c\"; y", "client_secret = \"[redacted]\"; y"},
 		{"PGPASSWORD=x", "PGPASSWORD=[redacted]"},
 		{"Authorization: Digest username=\"a\", response=\"b\"",
 		 "Authorization: [redacted]"},
@@ -84,6 +84,7 @@ static void what_is_no_secret_stays(void **state)
 		"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
 		"basic rules apply",
 		"passwords are not logged",
+		"{\"token\":null,\"tokens\":{},\"has_secret\":true,\"cookie\":\"\"}",
 	};
 
 	(void)state;
