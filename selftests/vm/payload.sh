@@ -12,7 +12,7 @@ run()
 	shift
 	echo "== $name"
 	read -r t0 _ </proc/uptime
-	timeout -s KILL 90 "$@" >/tmp/out 2>&1 </dev/null
+	timeout -s KILL 180 "$@" >/tmp/out 2>&1 </dev/null
 	rc=$?
 	cat /tmp/out
 	again=''
@@ -31,7 +31,7 @@ run()
 	case $rc in
 	0) verdict=pass; reason=$again ;;
 	77) verdict=skip; reason=$(grep -i 'skip' /tmp/out | tail -n 1) ;;
-	137) verdict=fail; reason='killed (90 s limit, or out of memory)' ;;
+	137) verdict=fail; reason='killed (180 s limit, or out of memory)' ;;
 	*) verdict=fail; reason="exit $rc" ;;
 	esac
 	[ $verdict = fail ] && failed=1

@@ -8,9 +8,9 @@ VM_PREPARE    = $(if $(BPF_TEST_BIN),$(Q)$(MAKE) $(BPF_TEST_BIN))
 VM_MATRIX    := selftests/vm/vm-matrix --quiet
 
 .PHONY: vm vm-small vm-probe
-vm: ## run the BPF tests on each kernel of the matrix, in virtual machines
+vm: all ## run the BPF tests and some of the e2e tests on each kernel of the matrix, in virtual machines
 	$(VM_PREPARE)
-	$(Q)$(VM_MATRIX) --out $(O)/vm $(foreach t,$(VM_TESTS),--test $(t)) $(KERNELS)
+	$(Q)$(VM_MATRIX) --out $(O)/vm --limit 900 $(foreach t,$(VM_TESTS),--test $(t)) --e2e $(O)/bin $(KERNELS)
 
 # The part of it that `make test` runs. 77 is a skip, with its reason printed.
 vm-small: ## the same on one old and one new kernel
