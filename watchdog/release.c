@@ -348,6 +348,7 @@ struct hf_releases *hf_releases_free(struct hf_releases *all)
 	if (!all)
 		return NULL;
 	all->job = hf_release_job_free(all->job);
+	sd_event_source_disable_unref(all->successor);
 	for (size_t i = 0; i < all->n; i++) {
 		struct hf_release *r = &all->item[i];
 

@@ -65,7 +65,8 @@ struct hf_releases {
 	struct hf_release item[HF_COMPONENTS_MAX + 1];
 	size_t n;
 	bool begun;
-	bool i_am_candidate; /* this very watchdog is on trial */
+	bool i_am_candidate;        /* this very watchdog is on trial */
+	sd_event_source *successor; /* it gives way in a moment */
 
 	struct hf_release_job *job;
 	bool collecting; /* the job only tidies up */

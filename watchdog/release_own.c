@@ -16,9 +16,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/assert.h"
 #include "base/log.h"
 #include "watchdog/component.h"
 #include "watchdog/machine.h"
+
+#define SUCCESSOR_US 500000u
 
 void hf_releases_know_self(struct hf_releases *all)
 {
@@ -57,6 +60,23 @@ bool hf_releases_self_healthy(const struct hf_releases *all)
 	return true;
 }
 
+static int on_successor(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct hf_releases *all = HF_CAST(userdata, struct hf_releases, RELEASES_MAGIC);
+
+	(void)source;
+	(void)usec;
+	all->successor = sd_event_source_disable_unref(all->successor);
+	if (all->w->stopping)
+		return 0;
+	hf_notice("giving way to release %s of the watchdog",
+		  hf_release_slot_name(
+			  hf_release_should_run(hf_releases_find(all, HF_RELEASE_WATCHDOG))));
+	all->w->handing_over = true;
+	all->w->succeeded = true;
+	return sd_event_exit(all->w->event, 0);
+}
+
 void hf_releases_replace_self(struct hf_releases *all)
 {
 	if (all->w->stopping || all->w->handing_over)
@@ -66,10 +86,10 @@ void hf_releases_replace_self(struct hf_releases *all)
 			"this watchdog was not started by holdfast-launch: its own update waits for that");
 		return;
 	}
-	hf_notice("giving way to release %s of the watchdog",
-		  hf_release_slot_name(
-			  hf_release_should_run(hf_releases_find(all, HF_RELEASE_WATCHDOG))));
-	all->w->handing_over = true;
-	all->w->succeeded = true;
-	(void)sd_event_exit(all->w->event, 0);
+	/* Who waits for the word "staged" shall hear it from us. */
+	if (all->successor)
+		return;
+	if (sd_event_add_time_relative(all->w->event, &all->successor, CLOCK_MONOTONIC,
+				       SUCCESSOR_US, 10000, on_successor, all) < 0)
+		(void)on_successor(NULL, 0, all);
 }

@@ -175,6 +175,7 @@ static const char *reason_of(int r)
 	switch (r) {
 	case -EBADMSG:
 	case -EFBIG:
+	case -EISDIR:
 		return "bundle";
 	case -EPERM:
 	case -EBUSY:

@@ -5,7 +5,7 @@ import json
 import os
 import signal
 
-from harness import alive, main, wait_for
+from harness import main, wait_for
 from releasetest import ReleaseTest
 
 
@@ -95,7 +95,6 @@ class NotReady(ReleaseTest):
         self.stage(self.bundle("1.1.0", "unready"))
         self.wait_rollback("not_ready", "1.1.0")
         self.wait_version("test-1")
-
 
 if __name__ == "__main__":
     main()

@@ -17,14 +17,19 @@
 
 #define USAGE   "release {list|stage FILE [--wait]|rollback [COMPONENT]|keys FILE} [--json]"
 #define POLL_MS 100
-/* A request for a large bundle on a slow disk; the watchdog gives it ten minutes itself. */
-#define STAGE_MS (11u * 60 * 1000)
+/* A watchdog that replaces itself on a busy host. */
+#define AWAY_MS 30000u
+/* Components' names and versions have less. */
+#define NAME_SIZE 64
 
+/* away_ms: how long the watchdog may be away, since it may be replacing itself. */
 static int ask(struct hf_ctl *c, Bus__ReleaseRequest__Verb verb, const char *path,
-	       const char *component, Bus__Response **ret)
+	       const char *component, unsigned away_ms, Bus__Response **ret)
 {
+	uint64_t until_ns = hf_now_monotonic_ns() + away_ms * HF_NS_PER_MS;
 	Bus__Request q = BUS__REQUEST__INIT;
 	Bus__ReleaseRequest what = BUS__RELEASE_REQUEST__INIT;
+	struct hf_ctl_problem problem;
 	int r;
 
 	what.verb = verb;
@@ -32,10 +37,14 @@ static int ask(struct hf_ctl *c, Bus__ReleaseRequest__Verb verb, const char *pat
 	what.component = (char *)component;
 	q.what_case = BUS__REQUEST__WHAT_RELEASE;
 	q.release = &what;
-	r = hf_ctl_ask_or_fail(c, HF_CTL_WATCHDOG, &q, HF_CTL_DEADLINE_MS, ret);
-	if (r == HF_CTL_OK && (*ret)->what_case != BUS__RESPONSE__WHAT_RELEASES)
+	while ((r = hf_ctl_ask(c, HF_CTL_WATCHDOG, &q, HF_CTL_DEADLINE_MS, ret, &problem)) < 0 &&
+	       problem.code == HF_CTL_UNREACHABLE && hf_now_monotonic_ns() < until_ns)
+		(void)poll(NULL, 0, POLL_MS); /* a pause */
+	if (r < 0)
+		return hf_ctl_fail(problem.code, "release: %s", problem.text);
+	if ((*ret)->what_case != BUS__RESPONSE__WHAT_RELEASES)
 		return hf_ctl_fail_misfit(c, HF_CTL_WATCHDOG);
-	return r;
+	return HF_CTL_OK;
 }
 
 static int show(struct hf_ctl *c, const Bus__Releases *m)
@@ -50,7 +59,7 @@ static int show(struct hf_ctl *c, const Bus__Releases *m)
 static int list(struct hf_ctl *c)
 {
 	_cleanup_pb_ Bus__Response *m = NULL;
-	int r = ask(c, BUS__RELEASE_REQUEST__VERB__LIST, "", "", &m);
+	int r = ask(c, BUS__RELEASE_REQUEST__VERB__LIST, "", "", 0, &m);
 
 	return r == HF_CTL_OK ? show(c, m->releases) : r;
 }
@@ -77,90 +86,109 @@ static const Bus__Release *find(const Bus__Releases *m, const char *component)
 	return NULL;
 }
 
-static bool is_over(const Bus__Releases *m, bool wait)
-{
-	const Bus__Release *r;
+/* What is staged, as far as the watchdog has said; a next watchdog remembers no request. */
+struct staging {
+	const char *path;
+	bool wait;
+	uint64_t id;
+	char component[NAME_SIZE], version[NAME_SIZE];
+	char last[64]; /* the progress that was shown */
+};
 
-	if (!m->job || hf_streq(m->job->state, "refused"))
+static void learn(struct staging *s, const Bus__Releases *m)
+{
+	if (!m->job || m->job->id != s->id || !*m->job->component)
+		return;
+	(void)hf_strlcpy(s->component, m->job->component, sizeof(s->component));
+	(void)hf_strlcpy(s->version, m->job->version, sizeof(s->version));
+}
+
+static bool is_ours(const struct staging *s, const Bus__Releases *m)
+{
+	return m->job && m->job->id == s->id;
+}
+
+static bool is_over(const struct staging *s, const Bus__Releases *m)
+{
+	const Bus__Release *r = find(m, s->component);
+
+	if (is_ours(s, m) && hf_streq(m->job->state, "refused"))
 		return true;
-	if (!hf_streq(m->job->state, "staged"))
+	if (is_ours(s, m) && hf_streq(m->job->state, "verifying"))
 		return false;
-	r = find(m, m->job->component);
-	if (!wait || !r)
+	if (!s->wait || !r)
 		return true;
 	return !hf_streq(r->phase, "staged") && !hf_streq(r->phase, "preflight") &&
 	       !hf_streq(r->phase, "trial");
 }
 
-static void progress(const struct hf_ctl *c, const Bus__Releases *m, char last[static 64])
+static void progress(const struct hf_ctl *c, struct staging *s, const Bus__Releases *m)
 {
-	const Bus__Release *r = m->job ? find(m, m->job->component) : NULL;
+	const Bus__Release *r = find(m, s->component);
 	char now[64];
 
-	if (c->json || !c->out.tty || !m->job)
+	if (c->json || !c->out.tty)
 		return;
-	if (hf_streq(m->job->state, "verifying"))
+	if (is_ours(s, m) && hf_streq(m->job->state, "verifying"))
 		(void)hf_strf(now, sizeof(now), "verifying %u %%", m->job->percent);
 	else if (r && hf_streq(r->phase, "trial") && r->probation_ms)
 		(void)hf_strf(now, sizeof(now), "trial %u %%",
 			      (unsigned)(r->healthy_ms * 100 / r->probation_ms));
 	else
-		(void)hf_strlcpy(now, r ? r->phase : m->job->state, sizeof(now));
-	if (hf_streq(now, last))
+		(void)hf_strlcpy(now, r ? r->phase : "staged", sizeof(now));
+	if (hf_streq(now, s->last))
 		return;
-	(void)hf_strlcpy(last, now, 64);
+	(void)hf_strlcpy(s->last, now, sizeof(s->last));
 	(void)fprintf(stderr, "\r%-40s", now);
 	(void)fflush(stderr);
 }
 
 /* Is what was asked for in place, or on its way there? */
-static int verdict(struct hf_ctl *c, const Bus__Releases *m, const char *path, bool wait)
+static int verdict(struct hf_ctl *c, const struct staging *s, const Bus__Releases *m)
 {
-	const Bus__Release *r = m->job ? find(m, m->job->component) : NULL;
+	const Bus__Release *r = find(m, s->component);
 	int code = show(c, m);
 
-	if (!m->job || hf_streq(m->job->state, "refused"))
-		return hf_ctl_fail(HF_CTL_BAD_NEWS, "release stage: %s: %s: %s", path,
-				   m->job ? m->job->reason : "gone",
-				   m->job ? m->job->text : "the watchdog has forgotten it");
-	if (!wait || !r)
+	if (is_ours(s, m) && hf_streq(m->job->state, "refused"))
+		return hf_ctl_fail(HF_CTL_BAD_NEWS, "release stage: %s: %s: %s", s->path,
+				   m->job->reason, m->job->text);
+	if (!r)
+		return hf_ctl_fail(HF_CTL_BAD_NEWS,
+				   "release stage: %s: the watchdog has forgotten it", s->path);
+	if (!s->wait ||
+	    (r->active && hf_streq(r->active->version, s->version) && !hf_streq(r->phase, "safe")))
 		return code;
-	if (r->active && hf_streq(r->active->version, m->job->version) &&
-	    !hf_streq(r->phase, "safe"))
-		return code;
-	return hf_ctl_fail(HF_CTL_BAD_NEWS, "release stage: %s %s is %s: %s: %s", m->job->component,
-			   m->job->version, r->phase,
-			   r->last_rollback ? r->last_rollback->reason : "unknown",
+	return hf_ctl_fail(HF_CTL_BAD_NEWS, "release stage: %s %s is %s: %s: %s", s->component,
+			   s->version, r->phase,
+			   r->last_rollback ? r->last_rollback->reason : "gone",
 			   r->last_rollback ? r->last_rollback->text : "");
 }
 
 static int stage(struct hf_ctl *c, const char *path, bool wait)
 {
+	struct staging s = {.path = path, .wait = wait};
 	_cleanup_free_ char *full = absolute(c, path);
 	_cleanup_pb_ Bus__Response *m = NULL;
-	char last[64] = "";
-	uint64_t until_ns = hf_now_monotonic_ns() + STAGE_MS * HF_NS_PER_MS, id;
 	int r;
 
 	if (!full)
 		return hf_ctl_fail(HF_CTL_BAD_NEWS, "release stage: %s: %s", path, strerror(errno));
-	r = ask(c, BUS__RELEASE_REQUEST__VERB__STAGE, full, "", &m);
+	r = ask(c, BUS__RELEASE_REQUEST__VERB__STAGE, full, "", 0, &m);
 	if (r != HF_CTL_OK)
 		return r;
-	id = m->releases->job ? m->releases->job->id : 0;
-	while (!is_over(m->releases, wait) && (wait || hf_now_monotonic_ns() < until_ns)) {
-		progress(c, m->releases, last);
+	s.id = m->releases->job ? m->releases->job->id : 0;
+	/* The watchdog gives up by itself after ten minutes. */
+	for (learn(&s, m->releases); !is_over(&s, m->releases); learn(&s, m->releases)) {
+		progress(c, &s, m->releases);
 		bus__response__free_unpacked(TAKE_PTR(m), NULL);
 		(void)poll(NULL, 0, POLL_MS); /* a pause */
-		r = ask(c, BUS__RELEASE_REQUEST__VERB__LIST, "", "", &m);
+		r = ask(c, BUS__RELEASE_REQUEST__VERB__LIST, "", "", AWAY_MS, &m);
 		if (r != HF_CTL_OK)
 			return r;
-		if (!m->releases->job || m->releases->job->id != id)
-			break; /* somebody else's by now, or another watchdog */
 	}
-	if (*last)
+	if (*s.last)
 		(void)fprintf(stderr, "\r%40s\r", "");
-	return verdict(c, m->releases, path, wait);
+	return verdict(c, &s, m->releases);
 }
 
 static int change(struct hf_ctl *c, Bus__ReleaseRequest__Verb verb, const char *path,
@@ -172,7 +200,7 @@ static int change(struct hf_ctl *c, Bus__ReleaseRequest__Verb verb, const char *
 
 	if (!full)
 		return hf_ctl_fail(HF_CTL_BAD_NEWS, "%s: %s", path, strerror(errno));
-	r = ask(c, verb, full, component, &m);
+	r = ask(c, verb, full, component, 0, &m);
 	return r == HF_CTL_OK ? show(c, m->releases) : r;
 }
 

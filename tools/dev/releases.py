@@ -39,9 +39,9 @@ class Signer:
         self.sign("keys", "sign", "--root", "root.pub", *adds, "--key", "root.key", self.list)
 
     def change_keys(self, *change, path=None):
-        """A next version of the list; a copy at path instead of the trusted one if it is given."""
+        """A next version of the list; of the list at path if it is given, which begins as a copy."""
         target = pathlib.Path(path or self.list)
-        if path:
+        if not target.exists():
             shutil.copy(self.list, target)
         self.sign("keys", "sign", *change, "--key", "root.key", target)
         return target

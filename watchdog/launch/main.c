@@ -37,6 +37,9 @@
 #include "watchdog/launch/pick.h"
 
 #define EXIT_PERMANENT HF_LAUNCH_EXIT_PERMANENT
+#define EXIT_EXEC      126
+/* A candidate that counts no healthy time for so long hangs, or is none: it has lost this try. */
+#define TRIAL_NS (90 * HF_NS_PER_S)
 /* Up for so long it is no crash loop. */
 #define SETTLE_NS    (10 * HF_NS_PER_S)
 #define DELAY_MIN_NS (100 * HF_NS_PER_MS)
@@ -101,7 +104,8 @@ static int exec_watchdog(void)
 	return r;
 }
 
-static pid_t start_watchdog(void)
+/* The child ends with EXIT_EXEC when it could not become what was picked. */
+static pid_t start_watchdog(const struct hf_pick *pick)
 {
 	pid_t pid = fork();
 	sigset_t none;
@@ -111,9 +115,9 @@ static pid_t start_watchdog(void)
 		return pid < 0 ? -errno : pid;
 	(void)sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
-	r = exec_watchdog();
+	r = execute(pick);
 	hf_error_r(r, "execute '" HF_LAUNCH_WATCHDOG "'");
-	_exit(EXIT_FAILURE);
+	_exit(EXIT_EXEC);
 }
 
 static struct timespec timespec_of(uint64_t ns)
@@ -126,8 +130,11 @@ static struct timespec timespec_of(uint64_t ns)
 
 struct launch {
 	sigset_t signals;
-	pid_t watchdog; /* 0: none */
-	int status;     /* how it ended */
+	pid_t watchdog;       /* 0: none */
+	struct hf_pick pick;  /* what it executes; its fd is closed */
+	uint64_t progress;    /* of its trial, as it was … */
+	uint64_t progress_ns; /* … when it last changed */
+	int status;           /* how it ended */
 	uint64_t started_ns;
 	uint64_t due_ns; /* next start, or SIGKILL when stopping; 0: none */
 	unsigned failures;
@@ -194,25 +201,63 @@ static void schedule(struct launch *l, uint64_t now_ns)
 		(unsigned long long)(delay_ns / HF_NS_PER_MS));
 }
 
+/* The word of a candidate that nothing is to be done any more is not taken. */
 static bool ended_for_good(const struct launch *l)
 {
-	return l->stopping || (WIFEXITED(l->status) && (WEXITSTATUS(l->status) == 0 ||
-							WEXITSTATUS(l->status) == EXIT_PERMANENT));
+	if (l->stopping)
+		return true;
+	if (!WIFEXITED(l->status))
+		return false;
+	if (WEXITSTATUS(l->status) == 0)
+		return hf_pick_ended_orderly(&paths, &l->pick);
+	return WEXITSTATUS(l->status) == EXIT_PERMANENT && !l->pick.trial;
+}
+
+/* Without systemd nobody else notices that a candidate hangs. */
+static void check_trial(struct launch *l, uint64_t now_ns)
+{
+	uint64_t progress;
+
+	if (!l->pick.trial || l->watchdog <= 0 || l->stopping)
+		return;
+	progress = hf_pick_trial_progress(&paths);
+	if (progress == 0) {
+		l->pick.trial = false; /* it has passed */
+		l->due_ns = 0;
+		return;
+	}
+	if (progress != l->progress) {
+		l->progress = progress;
+		l->progress_ns = now_ns;
+	}
+	l->due_ns = l->progress_ns + TRIAL_NS;
+	if (now_ns < l->due_ns)
+		return;
+	hf_error("the watchdog on trial shows no progress for 90 s: SIGKILL");
+	(void)kill(l->watchdog, SIGKILL);
+	l->due_ns = now_ns + HF_NS_PER_S;
 }
 
 static void start(struct launch *l, uint64_t now_ns)
 {
-	pid_t pid = start_watchdog();
+	pid_t pid = hf_pick_watchdog(&paths, packaged, &l->pick);
 
 	l->started_ns = now_ns;
 	l->due_ns = 0;
+	if (pid == 0) {
+		pid = start_watchdog(&l->pick);
+		l->pick.fd = hf_close(l->pick.fd);
+	}
 	if (pid < 0) {
-		hf_error_r(pid, "fork");
+		hf_error_r(pid, "start '" HF_LAUNCH_WATCHDOG "'");
 		l->status = 1 << 8;
 		schedule(l, now_ns);
 		return;
 	}
 	l->watchdog = pid;
+	l->progress_ns = now_ns;
+	l->progress = 0;
+	check_trial(l, now_ns);
 }
 
 /* Waits for a signal or the deadline; returns the signal or 0. */
@@ -255,6 +300,8 @@ static int supervise(void)
 			(void)kill(l.watchdog, SIGHUP);
 		reap(&l);
 		if (before > 0 && l.watchdog == 0) {
+			if (WIFEXITED(l.status) && WEXITSTATUS(l.status) == EXIT_EXEC)
+				hf_pick_failed(&paths, &l.pick, "it cannot be executed");
 			if (ended_for_good(&l))
 				return WIFEXITED(l.status) ? WEXITSTATUS(l.status) : EXIT_FAILURE;
 			schedule(&l, now_ns);
@@ -273,6 +320,7 @@ static int supervise(void)
 			start(&l, now_ns);
 		} else {
 			l.due_ns = 0;
+			check_trial(&l, now_ns);
 		}
 	}
 }

@@ -56,10 +56,15 @@ struct starts {
 	uint8_t release[HF_SHA256_SIZE];
 };
 
-/* Counts this start of that release; true when it was one too many. */
-static bool count_start(const char *state_dir, const struct hf_release_slot *slot)
+static char *starts_path(const struct hf_paths *paths)
 {
-	_cleanup_free_ char *path = hf_asprintf("%s/%s", state_dir, HF_LAUNCH_STARTS), *text = NULL;
+	return hf_asprintf("%s/%s", paths->watchdog_state, HF_LAUNCH_STARTS);
+}
+
+/* Counts this start of that release; true when it was one too many. */
+static bool count_start(const struct hf_paths *paths, const struct hf_release_slot *slot)
+{
+	_cleanup_free_ char *path = starts_path(paths), *text = NULL;
 	uint64_t now_ns = hf_now_boottime_ns();
 	struct starts s = {}, old;
 	size_t len;
@@ -78,7 +83,7 @@ static bool count_start(const char *state_dir, const struct hf_release_slot *slo
 	full = s.at_ns[STARTS_MAX - 1] && now_ns - s.at_ns[STARTS_MAX - 1] <= STARTS_WITHIN_NS;
 	if (full)
 		(void)unlink(path); /* whoever comes next begins at zero */
-	else
+	else if (hf_mkdir_p(AT_FDCWD, paths->watchdog_state, 0700) == 0)
 		(void)hf_write_file_atomic(AT_FDCWD, path, &s, sizeof(s), 0600);
 	return full;
 }
@@ -183,7 +188,8 @@ static int pick_from(const struct hf_paths *paths, struct hf_release_store *s, s
 				return -EROFS; /* it could not be written down */
 			continue;
 		}
-		if (!trial && !counted && count_start(paths->watchdog_state, &slot)) {
+		/* A trial has its tries; for it this is the mark that it has not ended orderly. */
+		if (!counted && count_start(paths, &slot) && !trial) {
 			counted = true;
 			(void)hf_close(fd);
 			if (!give_up(s, &slot, HF_RELEASE_WHY_CRASHES,
@@ -192,6 +198,7 @@ static int pick_from(const struct hf_paths *paths, struct hf_release_store *s, s
 			continue;
 		}
 		ret->fd = fd;
+		ret->trial = trial;
 		(void)hf_strlcpy(ret->version, slot.version, sizeof(ret->version));
 		return 0;
 	}
@@ -211,6 +218,29 @@ int hf_pick_watchdog(const struct hf_paths *paths, const char *packaged, struct 
 	if (s)
 		hf_warn_r(r, "no release of the watchdog is fit to run: the package's runs");
 	return hf_pick_packaged(packaged, ret);
+}
+
+bool hf_pick_ended_orderly(const struct hf_paths *paths, const struct hf_pick *pick)
+{
+	_cleanup_free_ char *path = starts_path(paths);
+
+	return !pick->version[0] || !path || access(path, F_OK) < 0;
+}
+
+uint64_t hf_pick_trial_progress(const struct hf_paths *paths)
+{
+	_cleanup_free_ char *path = hf_asprintf("%s/%s", paths->releases_dir, COMPONENT);
+	struct hf_release_record record;
+	struct hf_twin twin;
+	uint64_t progress = 0;
+	int dir = path ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+
+	/* Read only: the watchdog is running and writes it. */
+	if (dir >= 0 && hf_twin_load(&twin, &hf_io_real, dir, &record) == 0 &&
+	    record.phase == HF_RELEASE_TRIAL)
+		progress = record.generation;
+	(void)hf_close(dir);
+	return progress;
 }
 
 void hf_pick_failed(const struct hf_paths *paths, const struct hf_pick *pick, const char *why)
