@@ -102,9 +102,36 @@ static void names_are_those_of_the_contract(void **state)
 	assert_string_equal(hf_sup_assist_name(7), "unknown");
 }
 
+static void only_a_whole_canary_name_is_one(void **state)
+{
+	static const struct {
+		const char *comm;
+		uint64_t nonce;
+	} cases[] = {
+		{"", 0},
+		{"hfc", 0},
+		{"hfc00000000000", 0},
+		{"hfc000000000001", 1},
+		{"hfcffffffffffff", HF_CANARY_NONCE_MAX - 1},
+		{"hfc0123456789ab", UINT64_C(0x123456789ab)},
+		{"hfc0123456789aB", 0},
+		{"hfc0123456789a ", 0},
+		{"hfc0123456789abc", 0},
+		{"xfc0123456789ab", 0},
+		{"hfc000000000000", 0},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < HF_ARRAY_SIZE(cases); i++)
+		assert_int_equal(hf_sup_canary_nonce(cases[i].comm), cases[i].nonce);
+	_Static_assert(sizeof(HF_CANARY_PREFIX) - 1 + HF_CANARY_DIGITS < HF_SUP_COMM_MAX,
+		       "it fits a process's name");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(only_a_whole_canary_name_is_one),
 		cmocka_unit_test(whole_message_passes),
 		cmocka_unit_test(every_wrong_length_is_refused),
 		cmocka_unit_test(length_field_must_tell_the_truth),

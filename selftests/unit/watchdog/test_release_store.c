@@ -86,13 +86,11 @@ static int event(struct hf_release_store *s, enum hf_release_event e)
 	return hf_release_store_event(s, &in);
 }
 
-/* One update, to the end of its trial or to a fault of the disk. */
-static int update(struct hf_release_store *s, unsigned i, enum hf_release_event end)
+/* What is staged, to the end of its trial or to a fault of the disk. */
+static int try_out(struct hf_release_store *s, enum hf_release_event end)
 {
-	int r = hf_release_store_stage(s, bundles[i].b, NULL);
+	int r = event(s, HF_RELEASE_EV_PREFLIGHT);
 
-	if (r == 0)
-		r = event(s, HF_RELEASE_EV_PREFLIGHT);
 	if (r >= 0)
 		r = event(s, HF_RELEASE_EV_PREFLIGHT_OK);
 	if (r >= 0)
@@ -104,6 +102,13 @@ static int update(struct hf_release_store *s, unsigned i, enum hf_release_event 
 	if (r >= 0)
 		r = hf_release_store_collect(s);
 	return r;
+}
+
+static int update(struct hf_release_store *s, unsigned i, enum hf_release_event end)
+{
+	int r = hf_release_store_stage(s, bundles[i].b, NULL);
+
+	return r < 0 ? r : try_out(s, end);
 }
 
 static void assert_runs(const struct hf_release_store *s, const char *version)
@@ -221,6 +226,81 @@ static void lost_records_lead_to_the_best_whole_release(void **state)
 	assert_int_equal(hf_release_store_record(s)->reason, HF_RELEASE_WHY_RECORDS);
 }
 
+/* What the watchdog does with the package's program: prepared in one step, recorded in another. */
+static int take_packaged(struct hf_release_store *s, unsigned i)
+{
+	struct hf_release_slot slot;
+	struct hf_release_input in = {.event = HF_RELEASE_EV_STAGE, .slot = &slot};
+	bool first = !hf_release_store_record(s)->active.version[0];
+	int r;
+
+	if (hf_release_store_is_packaged(s, hf_bundle_hash(bundles[i].b)))
+		return 0;
+	r = event(s, HF_RELEASE_EV_CANCEL);
+	if (r < 0 && r != -EPERM)
+		return r;
+	r = hf_release_store_prepare(s, bundles[i].b, &slot, NULL);
+	if (r == -EEXIST)
+		r = 0;
+	else if (r == 0) {
+		in.event = first ? HF_RELEASE_EV_ADOPT : HF_RELEASE_EV_STAGE;
+		r = hf_release_store_event(s, &in);
+	}
+	return r < 0 ? r : hf_release_store_set_packaged(s, hf_bundle_hash(bundles[i].b));
+}
+
+static void the_packages_release_is_adopted_first_and_staged_later(void **state)
+{
+	const struct hf_test_dir *d = *state;
+	_cleanup_(hf_release_store_freep) struct hf_release_store *s = NULL;
+	struct hf_err err = {};
+
+	assert_ok(hf_release_store_open(&hf_io_real, d->fd, "agent", &s, &err));
+	assert_ok(take_packaged(s, 0));
+	assert_runs(s, "1.0.0");
+	assert_int_equal(hf_release_store_record(s)->phase, HF_RELEASE_COMMITTED);
+	assert_true(hf_release_store_is_packaged(s, hf_bundle_hash(bundles[0].b)));
+	assert_ok(take_packaged(s, 0));
+	assert_int_equal(hf_release_store_record(s)->phase, HF_RELEASE_COMMITTED);
+	assert_ok(take_packaged(s, 2));
+	assert_int_equal(hf_release_store_record(s)->phase, HF_RELEASE_STAGED);
+	assert_runs(s, "1.0.0");
+	assert_ok(hf_release_store_collect(s));
+	assert_true(hf_release_store_is_packaged(s, hf_bundle_hash(bundles[2].b)));
+	hf_test_write(d, "agent/packaged", "torn");
+	assert_false(hf_release_store_is_packaged(s, hf_bundle_hash(bundles[2].b)));
+}
+
+static void a_program_is_what_its_manifest_says_or_not_opened(void **state)
+{
+	const struct hf_test_dir *d = *state;
+	_cleanup_(hf_release_store_freep) struct hf_release_store *s = NULL;
+	struct hf_release_slot other;
+	struct hf_err err = {};
+	char first;
+	int fd = -1;
+
+	assert_ok(hf_release_store_open(&hf_io_real, d->fd, "agent", &s, &err));
+	assert_ok(take_packaged(s, 1));
+	other = *hf_release_store_runs(s);
+	assert_ok(hf_release_store_open_program(s, &other, "bin/agent", &fd, &err));
+	assert_int_equal(pread(fd, &first, 1, 0), 1);
+	assert_int_equal(first, 'b');
+	(void)hf_close(fd);
+	assert_err(hf_release_store_open_program(s, &other, "bin/other", &fd, &err), -ENOENT);
+	assert_err(hf_release_store_open_program(s, &other, "../state.a", &fd, &err), -ENOENT);
+	other.hash[31] ^= 1;
+	assert_err(hf_release_store_open_program(s, &other, "bin/agent", &fd, &err), -EBADMSG);
+	other.hash[31] ^= 1;
+	damage(d, s);
+	assert_err(hf_release_store_open_program(s, &other, "bin/agent", &fd, &err), -EBADMSG);
+	assert_string_equal(
+		err.msg, "release 1.1.0: 'bin/agent': its content is not the one of the manifest");
+	assert_true(hf_release_store_lost(-EBADMSG));
+	assert_false(hf_release_store_lost(-EMFILE));
+	assert_false(hf_release_store_lost(0));
+}
+
 /* ---- a full disk: the k-th call fails, but the machine goes on ---------------------------------- */
 
 static int full_at, full_calls;
@@ -317,7 +397,7 @@ static void close_fake(struct fake_disk *d, struct hf_release_store *s, int root
 	assert_int_equal(fake_open_count(d), 0);
 }
 
-/* A good update, one that fails, the same again and good, a rollback by hand. */
+/* A good update; one that fails, and again with the package, and good; a rollback by hand. */
 static void live(struct fake_disk *d)
 {
 	int root;
@@ -325,8 +405,9 @@ static void live(struct fake_disk *d)
 
 	if (!s)
 		return;
-	if (update(s, 1, HF_RELEASE_EV_HEALTHY) >= 0 && update(s, 2, HF_RELEASE_EV_FAILED) >= 0 &&
-	    update(s, 2, HF_RELEASE_EV_HEALTHY) >= 0)
+	if (take_packaged(s, 0) >= 0 && update(s, 1, HF_RELEASE_EV_HEALTHY) >= 0 &&
+	    update(s, 2, HF_RELEASE_EV_FAILED) >= 0 && take_packaged(s, 2) >= 0 &&
+	    event(s, HF_RELEASE_EV_GIVE_BACK) >= 0 && try_out(s, HF_RELEASE_EV_HEALTHY) >= 0)
 		(void)event(s, HF_RELEASE_EV_ROLLBACK); /* the last calls that can be cut */
 	close_fake(d, s, root);
 }
@@ -338,7 +419,7 @@ static struct fake_disk *host_with_1_0_0(void)
 	struct hf_release_store *s = open_fake(d, &root);
 
 	assert_non_null(s);
-	assert_ok(update(s, 0, HF_RELEASE_EV_HEALTHY));
+	assert_ok(take_packaged(s, 0));
 	close_fake(d, s, root);
 	after = fake_after_cut(d, FAKE_EVERYTHING, 0);
 	d = fake_disk_free(d);
@@ -478,6 +559,8 @@ int main(void)
 		WITH_DIR(two_updates_at_once_are_refused),
 		WITH_DIR(a_damaged_release_gives_way_to_the_one_before),
 		WITH_DIR(lost_records_lead_to_the_best_whole_release),
+		WITH_DIR(the_packages_release_is_adopted_first_and_staged_later),
+		WITH_DIR(a_program_is_what_its_manifest_says_or_not_opened),
 		WITH_DIR(a_full_disk_at_any_call_leaves_the_running_version),
 		cmocka_unit_test(no_power_cut_bricks_a_host),
 		cmocka_unit_test(the_harness_finds_what_was_not_synced),
