@@ -179,8 +179,8 @@ static void draw(struct hf_ctl *c, const struct view *v)
 		hf_term_out_of_memory();
 	rows = hf_screen_rows(&c->out);
 	if (newest(v))
-		/* Title, sums, blank, header above; footer below. */
-		print_snapshot(&t, v, rows > 6 ? rows - 5 : 1);
+		/* Title, sums, what is missing, blank, header above; footer below. */
+		print_snapshot(&t, v, rows > 7 ? rows - 6 : 1);
 	if (fclose(t.f) != 0)
 		hf_term_out_of_memory();
 	(void)hf_strf(footer, sizeof(footer),

@@ -159,46 +159,50 @@ static void print_row(const struct hf_term *t, const Bus__Top *now, const struct
 	(void)fputc('\n', t->f);
 }
 
+static void print_line(const struct hf_term *t, enum hf_term_style s, const char *text)
+{
+	_cleanup_free_ char *safe = hf_term_safe(text);
+
+	if (t->width)
+		hf_term_truncate(safe, t->width);
+	(void)fprintf(t->f, "%s%s%s\n", hf_term_on(t, s), safe, hf_term_off(t, s));
+}
+
+/* What happened, and on a line of its own how much of it is not in there. */
 static void print_sums(const struct hf_term *t, const Bus__Top *now, const struct hf_top_rows *rows)
 {
 	static const struct {
 		enum hf_top_sort column;
 		const char *text;
 	} sums[] = {
-		{HF_TOP_BY_RESETS_IN, "resets received"},
-		{HF_TOP_BY_RESETS_OUT, "sent"},
-		{HF_TOP_BY_FAILED, "connects failed"},
-		{HF_TOP_BY_DROPPED, "dropped"},
-		{HF_TOP_BY_EXITS, "exits"},
-		{HF_TOP_BY_BAD_EXITS, "of them bad"},
+		{HF_TOP_BY_RESETS_IN, "resets in"}, {HF_TOP_BY_RESETS_OUT, "out"},
+		{HF_TOP_BY_FAILED, "failed"},       {HF_TOP_BY_DROPPED, "dropped"},
+		{HF_TOP_BY_EXITS, "exits"},         {HF_TOP_BY_BAD_EXITS, "bad"},
 		{HF_TOP_BY_OOM, "OOM kills"},
 	};
-	struct hf_buf b = {};
-	char text[HF_TERM_NUMBER_SIZE];
+	char text[512] = "", number[HF_TERM_NUMBER_SIZE], lost[HF_TERM_NUMBER_SIZE];
+	size_t len = 0;
 
 	for (size_t i = 0; i < HF_ARRAY_SIZE(sums); i++) {
-		hf_term_number(rows->totals[sums[i].column], text);
-		(void)hf_buf_appendf(&b, "%s%s %s", i ? ", " : "", text, sums[i].text);
+		hf_term_number(rows->totals[sums[i].column], number);
+		(void)hf_strf(text + len, sizeof(text) - len, "%s%s %s", i ? ", " : "", number,
+			      sums[i].text);
+		len = strlen(text);
 	}
-	hf_term_number(now->lost, text);
-	(void)hf_buf_appendf(&b, "; since start %s lost", text);
-	hf_term_number(now->throttled, text);
-	(void)hf_buf_appendf(&b, ", %s throttled", text);
-	if (hf_buf_append(&b, "", 1) == 0) {
-		_cleanup_free_ char *safe = hf_term_safe((const char *)b.data);
-
-		if (t->width)
-			hf_term_truncate(safe, t->width);
-		(void)fprintf(t->f, "%s\n", safe);
-	}
-	hf_buf_done(&b);
+	print_line(t, HF_TERM_PLAIN, text);
+	hf_term_number(now->lost, lost);
+	hf_term_number(now->throttled, number);
+	(void)hf_strf(text, sizeof(text),
+		      "not told one by one since the programs were loaded: %s lost, %s throttled",
+		      lost, number);
+	print_line(t, now->lost ? HF_TERM_BAD : now->throttled ? HF_TERM_WARN : HF_TERM_DIM, text);
 }
 
 static void print_title(const struct hf_term *t, const Bus__Top *now,
 			const struct hf_top_rows *rows, enum hf_top_by by, enum hf_top_sort sort)
 {
 	char when[HF_TERM_TIME_SIZE], window[HF_TERM_DURATION_SIZE];
-	_cleanup_free_ char *title = NULL, *safe = NULL;
+	_cleanup_free_ char *title = NULL;
 
 	hf_term_time(t, now->now_unix_ns, 0, when);
 	hf_term_duration(rows->window_ms * 1000, window);
@@ -206,11 +210,7 @@ static void print_title(const struct hf_term *t, const Bus__Top *now,
 			    hf_top_sort_name(sort),
 			    rows->since_start ? "since the agent started" : "last", window,
 			    rows->since_start ? " ago" : "");
-	safe = hf_term_safe(title);
-	if (t->width)
-		hf_term_truncate(safe, t->width);
-	(void)fprintf(t->f, "%s%s%s\n", hf_term_on(t, HF_TERM_BOLD), safe,
-		      hf_term_off(t, HF_TERM_BOLD));
+	print_line(t, HF_TERM_BOLD, title);
 }
 
 void hf_view_top(const struct hf_term *t, const Bus__Top *now, const struct hf_top_rows *rows,

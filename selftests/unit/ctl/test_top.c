@@ -232,8 +232,8 @@ static void the_table_says_it_in_columns(void **state)
 	assert_string_equal(
 		text,
 		"14:03:11  by process, most hurt first, since the agent started 1 min 5 s ago\n"
-		"0 resets received, 0 sent, 1 234 572 connects failed, 0 dropped, 2 exits, 2 of "
-		"them bad, 0 OOM kills; since start 0 lost, 0 throttled\n"
+		"0 resets in, 0 out, 1 234 572 failed, 0 dropped, 2 exits, 2 bad, 0 OOM kills\n"
+		"not told one by one since the programs were loaded: 0 lost, 0 throttled\n"
 		"\n"
 		"PROCESS            UNIT          RST IN RST OUT  FAILED DROPPED PACKETS   EXITS     "
 		"BAD     OOM  UNSEEN    LAST AGO\n"
