@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 from harness import InstanceTest, main, run, wait_for
-from rawclient import Closed, Endpoint, Identity, Refused, WebSocket, first, message, parse
+from rawclient import Closed, Endpoint, Identity, Raw, Refused, WebSocket, first, message, parse
 
 
 class PortalChannel(InstanceTest):
@@ -499,6 +499,83 @@ class PortalChannel(InstanceTest):
         self.assertIsNone(first(two.open(), 8))
         answer = two.open(first_message={"flags": 1})
         self.assertNotEqual(first(parse(first(answer, 8)), 1), given)
+
+    # ---- plain HTTP
+
+    def poll(self, ep, token, kind="application/x-protobuf", **kw):
+        """One POST; (status, parsed answer or problem)."""
+        raw = Raw(self.i)
+        try:
+            body = ep.to_server(**kw)[1:]
+            status, headers, answer = raw.request(
+                "POST", "/v1/opamp", f"Authorization: Bearer {token}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n", body)
+        finally:
+            raw.close()
+        if status != 200:
+            return status, headers.get("holdfast-cause")
+        self.assertEqual(headers["content-type"], "application/x-protobuf")
+        return status, parse(answer)
+
+    @staticmethod
+    def own_header(answer):
+        header = parse(first(parse(first(parse(first(parse(first(answer, 4)), 2)), 2)), 1))
+        return first(header, 2).decode().removeprefix("Bearer ")
+
+    def test_an_agent_that_polls_is_served(self):
+        ep = Endpoint(self.i, hostname="poller", plain=True)
+        status, answer = self.poll(ep, self.token(), description=True, health=ep.health(children={"pipeline": ep.health()}))
+        self.assertEqual((status, first(answer, 1)), (200, ep.uid))
+        own = self.own_header(answer)
+        s = self.i.endpoint()
+        self.assertEqual((s["name"], s["status"], s["components"][0]["name"]), ("poller", "online", "pipeline"))
+        epoch = s["epoch"]
+        _, answer = self.poll(ep, own)
+        self.assertEqual(first(answer, 6, 0), 0)
+        ep.sequence += 3
+        _, answer = self.poll(ep, own)
+        self.assertEqual(first(answer, 6, 0), 1)
+        # What is to be said between two polls waits for the next.
+        self.i.api("POST", f"/endpoints/{s['id']}/connection", {"heartbeat_s": 60})
+        _, answer = self.poll(ep, own)
+        self.assertEqual(first(parse(first(parse(first(answer, 4)), 2)), 4), 60)
+        self.assertIsNone(first(self.poll(ep, own)[1], 4))
+        self.assertEqual((self.i.endpoint()["status"], self.i.endpoint()["epoch"]), ("online", epoch))
+        self.assertEqual(self.poll(ep, own, disconnect=True)[0], 200)
+        self.assertEqual((self.i.endpoint()["status"], self.i.endpoint()["reason"]), ("offline", "agent_stopped"))
+        self.assertEqual(self.poll(ep, own, description=True)[0], 200)
+        self.assertEqual(self.i.endpoint()["status"], "online")
+
+    def test_a_polling_agent_may_come_by_websocket_and_is_cut_and_revoked_like_any(self):
+        ep = Endpoint(self.i, plain=True)
+        own = self.own_header(self.poll(ep, self.token(), description=True)[1])
+        eid = self.i.endpoint()["id"]
+        self.assertTrue(self.i.api("POST", f"/endpoints/{eid}/disconnect", {"mode": "close"})["disconnected"])
+        self.assertEqual(self.i.endpoint()["status"], "reconnecting")
+        ep.open(token=own)
+        self.assertEqual(self.i.endpoint()["status"], "online")
+        ep.close()
+        wait_for(lambda: self.i.endpoint()["status"] == "reconnecting", 5, "the loss")
+        self.poll(ep, own, description=True)
+        ep.open(token=own)  # while its polls still count: it takes over
+        self.assertEqual(self.i.endpoint()["status"], "online")
+        ep.close()
+        wait_for(lambda: self.i.endpoint()["status"] == "reconnecting", 5, "the loss")
+        self.poll(ep, own, description=True)
+        self.i.api("POST", f"/endpoints/{eid}/revoke")
+        self.assertEqual(self.poll(ep, own), (403, "revoked"))
+        self.assertEqual(self.i.endpoint()["status"], "revoked")
+
+    def test_bad_polls_are_refused(self):
+        ep = Endpoint(self.i, plain=True)
+        token = self.token()
+        self.assertEqual(self.poll(ep, "hfe_0123456789abcdef_" + "0" * 64), (401, "token_unknown"))
+        self.assertEqual(self.poll(ep, token, kind="application/json")[0], 415)
+        ep.uid = b"short"
+        status, answer = self.poll(ep, token)
+        self.assertEqual((status, first(parse(first(answer, 2)), 1)), (200, 1))  # BadRequest
+        ep.to_server = lambda: b"\0\xff\xff"
+        self.assertEqual(self.poll(ep, token)[0], 400)
+        self.assertEqual(self.i.endpoints(), [])
 
     # ---- state
 

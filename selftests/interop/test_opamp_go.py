@@ -138,6 +138,9 @@ class OurPortal(InstanceTest):
     def test_its_websocket_client_is_shown_and_served(self):
         self.shown("wss")
 
+    def test_its_polling_client_is_shown_and_served(self):
+        self.shown("https")
+
     def test_a_wrong_token_is_refused_to_it(self):
         self.start_portal()
         peer = self.start_client("wss", "hfe_0123456789abcdef_" + "0" * 64, uuid.uuid4().hex)

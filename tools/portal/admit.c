@@ -249,6 +249,16 @@ static bool admit(struct hf_portal *p, struct hf_request *rq, struct hf_link *l,
 	return false;
 }
 
+bool hf_link_admit(struct hf_portal *p, struct hf_request *rq, struct hf_link *l)
+{
+	struct refusal why = {};
+
+	if (admit(p, rq, l, &why))
+		return true;
+	refuse(rq->conn, &why);
+	return false;
+}
+
 static bool upgradable(struct hf_request *rq)
 {
 	const char *version = hf_http_header(rq->msg, "Sec-WebSocket-Version");
@@ -298,7 +308,6 @@ void hf_opamp_upgrade(struct hf_portal *p, struct hf_request *rq)
 		.dead_after_ns = 2 * hf_presence_proof_window_ns(&p->policy),
 	};
 	struct hf_link *l;
-	struct refusal why = {};
 	int r;
 
 	if (!upgradable(rq))
@@ -321,8 +330,7 @@ void hf_opamp_upgrade(struct hf_portal *p, struct hf_request *rq)
 	}
 	l->magic = HF_LINK_MAGIC;
 	l->portal = p;
-	if (!admit(p, rq, l, &why)) {
-		refuse(rq->conn, &why);
+	if (!hf_link_admit(p, rq, l)) {
 		free(l);
 		return;
 	}

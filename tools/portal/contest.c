@@ -97,6 +97,7 @@ static void win(struct hf_link *l)
 	else
 		hf_link_go_live(l, c->ep, c->message, c->hello, c->offers);
 	(void)contest_free(c);
+	hf_link_poll_done(l);
 }
 
 static int on_timeout(sd_event_source *source, uint64_t usec, void *userdata)
@@ -170,6 +171,7 @@ void hf_contest_answered(struct hf_endpoint *ep)
 		hf_contest_quarantine(l, ep, c->hello);
 	}
 	(void)contest_free(c);
+	hf_link_poll_done(l);
 }
 
 void hf_contest_holder_gone(struct hf_endpoint *ep)
@@ -246,8 +248,10 @@ static bool note_clone(struct hf_link *l, struct hf_endpoint *ep, const Session_
 	bool news;
 
 	hf_link_origin(hello, &o);
-	news = c->attempts == 0 || memcmp(c->machine_id_hash, o.machine_id_hash, HF_HASH_SIZE) ||
-	       memcmp(c->boot_id, o.boot_id, HF_ID_SIZE) || now > c->last_ns + AUDIT_INTERVAL_NS;
+	news = c->attempts == 0 ||
+	       memcmp(c->machine_id_hash, o.machine_id_hash, HF_HASH_SIZE) != 0 ||
+	       memcmp(c->boot_id, o.boot_id, HF_ID_SIZE) != 0 ||
+	       now > c->last_ns + AUDIT_INTERVAL_NS;
 	if (c->attempts == 0)
 		c->since_ns = now;
 	c->attempts++;

@@ -275,6 +275,7 @@ static void done_enroll(int r, void *arg)
 						e->cert_len || e->header[0] ? &offer.offers : NULL);
 		}
 	}
+	hf_link_poll_done(l);
 	hf_link_unref_job(l);
 	enrollment_free(e);
 }

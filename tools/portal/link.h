@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/str.h"
 #include "opamp.pb-c.h"
 #include "session.pb-c.h"
 #include "tools/portal/conn.h"
@@ -15,6 +16,8 @@
 #define HF_LINK_STREAMS_MAX 16u /* streams an agent may announce; it has two */
 
 struct hf_portal;
+struct hf_request;
+typedef struct sd_event_source sd_event_source;
 
 enum hf_link_credential {
 	HF_CREDENTIAL_CERTIFICATE,
@@ -54,7 +57,14 @@ struct hf_link {
 	struct hf_stream_row first_unacked[HF_LINK_STREAMS_MAX]; /* acked is first_unacked here */
 	size_t n_streams;
 	uint64_t renewed_ns;
-	const char *lost_reason;    /* set before we cut it ourselves */
+	const char *lost_reason; /* set before we cut it ourselves */
+	/*
+	 * Plain HTTP: the link stays registered between polls, without a connection. What is sent
+	 * meanwhile waits for the next poll (one message: encodings of protobuf may be appended).
+	 */
+	bool polling;
+	struct hf_buf reply;
+	sd_event_source *expiry;
 	struct hf_contest *contest; /* while CONTESTING */
 };
 
@@ -90,6 +100,12 @@ void hf_link_introduce(struct hf_link *l, struct hf_endpoint *ep, Opamp__AgentTo
 /* The reason in an OpAMP error and, where the agent has our session, a Hold; then a close frame. */
 void hf_link_hold(struct hf_link *l, const char *reason, uint32_t retry_after_ms,
 		  uint32_t window_ms, uint16_t code);
+/* A message, decoded and not empty-handed: what its kind asks for happens. May take *m. */
+void hf_link_take_message(struct hf_link *l, Opamp__AgentToServer **m);
+/* Looks at certificate, header, token; false: refused, and that was answered. */
+bool hf_link_admit(struct hf_portal *p, struct hf_request *rq, struct hf_link *l);
+/* http_opamp.c: answers the poll under way, if there is one and nothing is awaited. May free l. */
+void hf_link_poll_done(struct hf_link *l);
 /* By the endpoint's heartbeat: when to ping, when to give up. */
 void hf_link_set_silence(struct hf_link *l);
 /* The uid that it has or shall have. */

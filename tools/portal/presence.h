@@ -46,7 +46,7 @@ struct hf_presence {
 	uint64_t last_proof_ns;  /* last message of the peer on the present link */
 	uint64_t last_update_ns; /* last proof ever, or the portal's start if that is later */
 	uint64_t offline_ns;     /* kept over a restart: since when it was offline already, or 0 */
-	bool clone; /* another machine came with this identity and is in quarantine */
+	bool clone;              /* another machine came with this identity and is in quarantine */
 	char lost[HF_REASON_SIZE];    /* why the link went: shown while reconnecting */
 	char goodbye[HF_REASON_SIZE]; /* cause name of a clean goodbye, empty: none */
 };

@@ -24,7 +24,7 @@
 static const struct hf_route routes[] = {
 	/* method, path, role, handler, summary, request, response, query */
 	{"GET", HF_OPAMP_PATH, HF_ROLE_NONE, hf_opamp_upgrade, "OpAMP over WebSocket", NULL, NULL, NULL},
-	{"POST", HF_OPAMP_PATH, HF_ROLE_NONE, NULL, "OpAMP over plain HTTP", NULL, NULL, NULL},
+	{"POST", HF_OPAMP_PATH, HF_ROLE_NONE, hf_opamp_post, "OpAMP over plain HTTP: a poll", NULL, NULL, NULL},
 	{"GET", "/healthz", HF_ROLE_NONE, hf_api_healthz, "The process answers", NULL, "Health", NULL},
 	{"GET", "/readyz", HF_ROLE_NONE, hf_api_readyz, "The portal can serve: database reads and writes", NULL, "Health", NULL},
 	{"GET", "/metrics", HF_ROLE_NONE, hf_api_metrics, "OpenMetrics of the portal", NULL, NULL, NULL},

@@ -19,7 +19,7 @@
 #include "base/assert.h"
 #include "base/str.h"
 
-#define STATEMENTS_MAX 128   /* more than there are query texts; running out is our bug */
+#define STATEMENTS_MAX 128  /* more than there are query texts; running out is our bug */
 #define BUSY_MS        5000 /* another process (holdfast-portal token create) holds the lock */
 
 struct cached {

@@ -147,7 +147,7 @@ struct hf_config_row {
 	char name[64];
 	char type[48];
 	uint64_t changed_ns;
-	uint64_t masked; /* values replaced by *** */
+	uint64_t masked;  /* values replaced by *** */
 	const char *body; /* UTF-8; borrowed during the callback or the insert */
 	size_t len;
 };
@@ -165,7 +165,7 @@ int hf_store_config_owners(struct hf_store *s, int (*fn)(const uint8_t *endpoint
 #define HF_DESTINATION_MAX 256
 
 enum hf_offer_state {
-	HF_OFFER_WAITING,  /* not sent yet */
+	HF_OFFER_WAITING, /* not sent yet */
 	HF_OFFER_SENT,
 	HF_OFFER_APPLYING, /* the endpoint's words from here on */
 	HF_OFFER_APPLIED,
@@ -175,7 +175,7 @@ enum hf_offer_state {
 
 struct hf_offer_row {
 	uint8_t endpoint[HF_ID_SIZE];
-	uint64_t heartbeat_s; /* 0: the portal's */
+	uint64_t heartbeat_s;                 /* 0: the portal's */
 	char destination[HF_DESTINATION_MAX]; /* "": unchanged */
 	uint64_t offered_ns, changed_ns;
 	enum hf_offer_state state;
@@ -303,10 +303,10 @@ struct hf_action_row {
 	uint8_t id[HF_ID_SIZE]; /* UUIDv7: order of creation */
 	uint8_t endpoint[HF_ID_SIZE];
 	char kind[16];
-	char *params;       /* a JSON object as text; owned by whoever holds the row */
-	unsigned state;     /* enum hf_action_state */
-	char reason[64];    /* why it waits, or the name of a refusal */
-	char text[256];     /* what it is doing, or how it ended */
+	char *params;    /* a JSON object as text; owned by whoever holds the row */
+	unsigned state;  /* enum hf_action_state */
+	char reason[64]; /* why it waits, or the name of a refusal */
+	char text[256];  /* what it is doing, or how it ended */
 	uint32_t percent;
 	uint32_t idle_limit_s, hard_limit_s, ttl_s;
 	uint64_t created_ns, expires_ns, started_ns, finished_ns, changed_ns;

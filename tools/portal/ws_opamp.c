@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <systemd/sd-event.h>
 
 #include "base/assert.h"
 #include "base/clock.h"
@@ -32,12 +33,15 @@
 #define RESTART_FLOOR_MS    1000u /* who dials before we are back is refused, and waits much longer */
 #define BACKOFF_CAP_MS      60000u
 #define HEARTBEAT_TIMEOUT_S 10u
+#define HF_POLL_REPLY_MAX   (64u << 10)
 
 /* ---- life of a link ------------------------------------------------------------------------- */
 
 static void link_free(struct hf_link *l)
 {
 	l->magic = 0;
+	l->expiry = sd_event_source_disable_unref(l->expiry);
+	hf_buf_done(&l->reply);
 	free(l);
 }
 
@@ -48,7 +52,7 @@ void hf_link_ref_job(struct hf_link *l)
 
 void hf_link_unref_job(struct hf_link *l)
 {
-	if (--l->jobs == 0 && !l->conn)
+	if (--l->jobs == 0 && !l->conn && !l->polling)
 		link_free(l);
 }
 
@@ -81,6 +85,7 @@ void hf_link_on_ended(void *userdata, enum hf_conn_end how)
 	l->state = HF_LINK_CLOSING;
 	l->ep = NULL;
 	l->conn = hf_conn_unref(l->conn);
+	l->polling = false;
 	if (ep && hf_registry_unlink(ep, l, lost_reason(l, how), how != HF_CONN_END_TIMEOUT,
 				     hf_now_monotonic_ns())) {
 		l->portal->counters.links_lost++;
@@ -100,6 +105,8 @@ static void close_link(struct hf_link *l, uint16_t code, const char *reason)
 	l->state = HF_LINK_CLOSING;
 	if (l->conn)
 		hf_conn_ws_close(l->conn, code, reason);
+	else if (l->polling)
+		hf_link_on_ended(l, HF_CONN_END_LOCAL); /* between two polls: nobody to tell */
 }
 
 void hf_link_superseded(struct hf_link *l)
@@ -124,9 +131,11 @@ void hf_link_forget_endpoint(struct hf_link *l)
 void hf_link_cut(struct hf_link *l, bool reset)
 {
 	l->lost_reason = "portal_disconnected";
-	if (!l->conn)
+	if (l->polling)
+		close_link(l, HF_WS_CLOSE_RESTART, "portal_disconnected");
+	else if (!l->conn)
 		return;
-	if (reset)
+	else if (reset)
 		hf_conn_reset(l->conn);
 	else
 		close_link(l, HF_WS_CLOSE_RESTART, "portal_disconnected");
@@ -139,11 +148,17 @@ void hf_link_send(struct hf_link *l, Opamp__ServerToAgent *m)
 	_cleanup_(hf_buf_done) struct hf_buf frame = {};
 	int r;
 
-	if (!l->conn || l->state == HF_LINK_CLOSING)
+	if ((!l->conn && !l->polling) || l->state == HF_LINK_CLOSING)
 		return;
 	m->instance_uid.data = l->uid;
 	m->instance_uid.len = sizeof(l->uid);
 	m->capabilities = HF_OPAMP_SERVER_CAPABILITIES;
+	if (l->polling) {
+		/* Who does not poll any more needs no growing heap of news. */
+		if (l->reply.len < HF_POLL_REPLY_MAX)
+			(void)hf_pb_pack(&m->base, &l->reply);
+		return;
+	}
 	r = hf_opamp_encode(&m->base, &frame);
 	if (r == 0)
 		r = hf_conn_ws_send(l->conn, frame.data, frame.len);
@@ -501,6 +516,8 @@ void hf_link_set_silence(struct hf_link *l)
 {
 	struct hf_presence_policy policy = hf_fleet_policy(l->portal, l->ep);
 
+	if (l->polling)
+		return; /* its poll arms the expiry */
 	hf_conn_ws_set_silence(l->conn, policy.heartbeat_s * HF_NS_PER_S * 5 / 4,
 			       2 * hf_presence_proof_window_ns(&policy));
 }
@@ -689,7 +706,8 @@ static void on_first_message(struct hf_link *l, Opamp__AgentToServer **m)
 	struct hf_portal *p = l->portal;
 	struct hf_endpoint *ep;
 
-	if (hf_opamp_custom_is((*m)->custom_message, HF_CAP_SESSION, HF_MSG_HELLO)) {
+	/* Our session needs a connection: who polls is a plain agent. */
+	if (!l->polling && hf_opamp_custom_is((*m)->custom_message, HF_CAP_SESSION, HF_MSG_HELLO)) {
 		if (hf_opamp_custom_unpack((*m)->custom_message, &session__hello__descriptor,
 					   &hello) < 0) {
 			bad_request(l, "malformed hello");
@@ -750,6 +768,24 @@ static bool check_uid(struct hf_link *l, const Opamp__AgentToServer *m)
 	return true;
 }
 
+void hf_link_take_message(struct hf_link *l, Opamp__AgentToServer **m)
+{
+	if (!check_uid(l, *m))
+		return;
+	switch (l->state) {
+	case HF_LINK_NEW:
+		on_first_message(l, m);
+		break;
+	case HF_LINK_LIVE:
+		on_live_message(l, *m);
+		break;
+	case HF_LINK_ENROLLING: /* reading is paused; what was in flight is answered later */
+	case HF_LINK_CONTESTING:
+	case HF_LINK_CLOSING:
+		break;
+	}
+}
+
 void hf_link_on_message(void *userdata, bool binary, const uint8_t *data, size_t len)
 {
 	struct hf_link *l = HF_CAST(userdata, struct hf_link, HF_LINK_MAGIC);
@@ -766,20 +802,7 @@ void hf_link_on_message(void *userdata, bool binary, const uint8_t *data, size_t
 		bad_request(l, "malformed OpAMP message");
 		return;
 	}
-	if (!check_uid(l, m))
-		return;
-	switch (l->state) {
-	case HF_LINK_NEW:
-		on_first_message(l, &m);
-		break;
-	case HF_LINK_LIVE:
-		on_live_message(l, m);
-		break;
-	case HF_LINK_ENROLLING: /* reading is paused; what was in flight is answered later */
-	case HF_LINK_CONTESTING:
-	case HF_LINK_CLOSING:
-		break;
-	}
+	hf_link_take_message(l, &m);
 }
 
 void hf_link_on_pong(void *userdata)

@@ -13,6 +13,9 @@ struct hf_portal;
 /* GET HF_OPAMP_PATH: admits and upgrades, or refuses with a status and Holdfast-Cause. */
 void hf_opamp_upgrade(struct hf_portal *p, struct hf_request *rq);
 
+/* POST HF_OPAMP_PATH: one message, one answer. */
+void hf_opamp_post(struct hf_portal *p, struct hf_request *rq);
+
 /* Tells the endpoint at once; closes the link of a revoked one. */
 void hf_link_authorization_changed(struct hf_link *link);
 /* Asks its peer for a sign of life. */
