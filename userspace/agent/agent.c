@@ -368,55 +368,6 @@ static const struct hf_supervise_callbacks supervise_callbacks = {
 	.lost = on_watchdog_lost,
 };
 
-static void on_network_changed(void *userdata)
-{
-	struct hf_agent *a = HF_CAST(userdata, struct hf_agent, HF_AGENT_MAGIC);
-
-	if (a->channel)
-		hf_channel_network_changed(a->channel, hf_netlink_table(a->netlink));
-}
-
-static void on_clock_set(void *userdata)
-{
-	struct hf_agent *a = HF_CAST(userdata, struct hf_agent, HF_AGENT_MAGIC);
-
-	hf_info("the wall clock was set");
-	hf_channel_clock_set(a->channel);
-}
-
-static void on_resumed(uint64_t slept_ms, void *userdata)
-{
-	struct hf_agent *a = HF_CAST(userdata, struct hf_agent, HF_AGENT_MAGIC);
-
-	hf_notice("this host slept for %llu ms", (unsigned long long)slept_ms);
-	hf_channel_resumed(a->channel, slept_ms);
-}
-
-static void on_sleeping(void *userdata)
-{
-	struct hf_agent *a = HF_CAST(userdata, struct hf_agent, HF_AGENT_MAGIC);
-
-	hf_notice("this host is about to sleep");
-	hf_channel_leave(a->channel, HF_CAUSE_HOST_SUSPEND);
-}
-
-static void on_going_down(void *userdata)
-{
-	struct hf_agent *a = HF_CAST(userdata, struct hf_agent, HF_AGENT_MAGIC);
-
-	hf_notice("this host is about to shut down");
-	a->host_goes_down = true;
-	hf_channel_leave(a->channel, HF_CAUSE_HOST_SHUTDOWN);
-}
-
-static void on_back(void *userdata)
-{
-	struct hf_agent *a = HF_CAST(userdata, struct hf_agent, HF_AGENT_MAGIC);
-
-	a->host_goes_down = false;
-	hf_channel_back(a->channel);
-}
-
 /* ---- signals, tick ---------------------------------------------------------------------------- */
 
 static int on_signal(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata)
@@ -749,35 +700,6 @@ static void stop_supervise(struct hf_agent *a)
 	a->supervise = hf_supervise_free(a->supervise);
 }
 
-static int start_watches(struct hf_agent *a)
-{
-	const struct hf_clockwatch_callbacks cb = {.set = on_clock_set, .resumed = on_resumed};
-	const struct hf_hoststate_callbacks host = {
-		.sleeping = on_sleeping,
-		.going_down = on_going_down,
-		.back = on_back,
-	};
-	int r;
-
-	r = hf_netlink_new(a->event, on_network_changed, a, &a->netlink);
-	if (r < 0)
-		hf_warn_r(r, "listen to rtnetlink, link and address changes will be noticed late");
-	r = hf_clockwatch_new(a->event, &cb, a, &a->clockwatch);
-	if (r < 0)
-		hf_warn_r(r, "watch the clock, a suspend will be noticed late");
-	r = hf_hoststate_new(a->event, &host, a, &a->hoststate);
-	if (r < 0)
-		hf_warn_r(r, "listen to logind, sleep and shutdown will not be announced");
-	return 0;
-}
-
-static void stop_watches(struct hf_agent *a)
-{
-	a->hoststate = hf_hoststate_free(a->hoststate);
-	a->clockwatch = hf_clockwatch_free(a->clockwatch);
-	a->netlink = hf_netlink_free(a->netlink);
-}
-
 static int start_bus(struct hf_agent *a)
 {
 	int r = hf_bus_new(a->event, a->paths.agent_url, a->paths.events_url, hf_agent_request, a,
@@ -838,7 +760,7 @@ static const struct part {
 	{"actions", start_actions, stop_actions},
 	{"supervise", start_supervise, stop_supervise},
 	{"channel", start_channel, stop_channel},
-	{"watches", start_watches, stop_watches},
+	{"watches", hf_agent_start_watches, hf_agent_stop_watches},
 	{"bus", start_bus, stop_bus},
 	{"metrics", hf_agent_metrics_start, hf_agent_metrics_stop},
 	{"signals", start_signals, stop_signals},

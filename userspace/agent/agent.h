@@ -84,6 +84,10 @@ struct hf_agent {
 /* Returns the process's exit code. */
 int hf_agent_run(const char *dir);
 
+/* agent_watches.c: parts of the start that the agent can do without (warned of, never fatal). */
+int hf_agent_start_watches(struct hf_agent *a);
+void hf_agent_stop_watches(struct hf_agent *a);
+
 /* Reads config.yml again; the old values stay on any error, which err tells. */
 int hf_agent_reload(struct hf_agent *a, struct hf_err *err);
 void hf_agent_stop(struct hf_agent *a, const char *reason);
