@@ -51,7 +51,7 @@ class Plain(OpampTest):
         health = parse(first(m, 5))
         self.assertEqual(first(health, 1), 1)
         names = {first(parse(x), 1).decode() for x in health[6]}
-        self.assertIn("agent", names)
+        self.assertEqual(names, {"agent", "spool", "kernel", "watchdog"})
         yaml = first(parse(first(parse(first(parse(first(parse(first(m, 6)), 1)), 1)), 2)), 1).decode()
         self.assertIn("heartbeat_s: 5", yaml)
         self.assertNotIn("s3cret", yaml)

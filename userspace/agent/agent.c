@@ -295,6 +295,9 @@ static void on_kernel(enum hf_sup_assist assist, int fds[static _HF_SUP_FD_MAX],
 	struct hf_agent *a = HF_CAST(userdata, struct hf_agent, HF_AGENT_MAGIC);
 
 	hf_events_kernel(a->events, assist, fds);
+	/* It comes with each watchdog: the health has changed with it. */
+	if (a->channel)
+		hf_channel_status_changed(a->channel);
 }
 
 static void on_last_exit(const struct hf_sup_last_exit *e, void *userdata)
@@ -329,8 +332,11 @@ static void on_denied(enum hf_sup_type request, int error, void *userdata)
 
 static void on_watchdog_lost(void *userdata)
 {
-	(void)userdata;
+	struct hf_agent *a = HF_CAST(userdata, struct hf_agent, HF_AGENT_MAGIC);
+
 	hf_warn("the watchdog went away, dialling it again");
+	if (a->channel)
+		hf_channel_status_changed(a->channel);
 }
 
 static void on_welcome(const struct hf_sup_welcome *w, void *userdata)
@@ -509,6 +515,7 @@ static int start_identity(struct hf_agent *a)
 		.kernel_assist = "off",
 		.started_unix_ns = hf_now_realtime_ns(),
 		.last_error = a->last_error,
+		.parts = hf_agent_parts,
 		.effective_config = hf_agent_effective_config,
 		.userdata = a,
 	};

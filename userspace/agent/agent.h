@@ -84,6 +84,8 @@ struct hf_agent {
 /* Returns the process's exit code. */
 int hf_agent_run(const char *dir);
 
+/* agent_watches.c; for hf_self.parts: what our health is made of. */
+size_t hf_agent_parts(struct hf_part_health ret[static HF_PARTS_MAX], void *userdata);
 /* agent_watches.c: parts of the start that the agent can do without (warned of, never fatal). */
 int hf_agent_start_watches(struct hf_agent *a);
 void hf_agent_stop_watches(struct hf_agent *a);

@@ -5,6 +5,24 @@
 #include "holdfast/cause.h"
 #include "userspace/agent/agent.h"
 
+size_t hf_agent_parts(struct hf_part_health ret[static HF_PARTS_MAX], void *userdata)
+{
+	const struct hf_agent *a = HF_CAST(userdata, struct hf_agent, HF_AGENT_MAGIC);
+	bool watched = a->supervise && hf_supervise_connected(a->supervise);
+	bool writes = !a->last_error[0];
+	const char *assist = a->events ? hf_events_assist(a->events) : "off";
+
+	ret[0] = (struct hf_part_health){"agent", true, "running", ""};
+	ret[1] = (struct hf_part_health){"spool", writes, writes ? "on disk" : "in memory",
+					 a->last_error};
+	/* Less kernel help is how this host is, not a fault of ours. */
+	ret[2] = (struct hf_part_health){"kernel", true, assist,
+					 a->events ? hf_events_assist_reason(a->events) : ""};
+	ret[3] = (struct hf_part_health){"watchdog", watched, watched ? "running" : "away",
+					 watched ? "" : "the watchdog does not answer"};
+	return 4;
+}
+
 static void on_network_changed(void *userdata)
 {
 	struct hf_agent *a = HF_CAST(userdata, struct hf_agent, HF_AGENT_MAGIC);

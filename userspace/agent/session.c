@@ -62,9 +62,9 @@ struct hf_session {
 struct report {
 	Opamp__AgentDescription description;
 	Opamp__KeyValue *identifying[4], *other[12];
-	Opamp__ComponentHealth health, agent_health;
-	Opamp__ComponentHealthEntry health_entry;
-	Opamp__ComponentHealthEntry *health_entries[1];
+	Opamp__ComponentHealth health, part_health[HF_PARTS_MAX];
+	Opamp__ComponentHealthEntry health_entry[HF_PARTS_MAX];
+	Opamp__ComponentHealthEntry *health_entries[HF_PARTS_MAX];
 	Opamp__CustomCapabilities custom;
 	Opamp__EffectiveConfig config;
 	Opamp__AgentConfigMap config_map;
@@ -76,7 +76,7 @@ struct report {
 };
 
 static const char *const our_capabilities[] = {HF_CAP_SESSION, HF_CAP_TELEMETRY, HF_CAP_OUTAGE,
-						HF_CAP_ACTION};
+					       HF_CAP_ACTION};
 
 static void report_done(struct report *r)
 {
@@ -90,6 +90,11 @@ static void report_done(struct report *r)
 static void fill_health(struct report *r, const struct hf_self *self)
 {
 	bool healthy = !self->last_error || !self->last_error[0];
+	struct hf_part_health parts[HF_PARTS_MAX] = {
+		{"agent", healthy, healthy ? "running" : "degraded",
+		 healthy ? "" : self->last_error},
+	};
+	size_t n = self->parts ? self->parts(parts, self->userdata) : 1;
 
 	opamp__component_health__init(&r->health);
 	r->health.healthy = healthy;
@@ -97,13 +102,19 @@ static void fill_health(struct report *r, const struct hf_self *self)
 	r->health.status_time_unix_nano = hf_now_realtime_ns();
 	r->health.status = (char *)(healthy ? "running" : "degraded");
 	r->health.last_error = (char *)(healthy ? "" : self->last_error);
-	r->agent_health = r->health;
-	opamp__component_health_entry__init(&r->health_entry);
-	r->health_entry.key = (char *)"agent";
-	r->health_entry.value = &r->agent_health;
-	r->health_entries[0] = &r->health_entry;
+	for (size_t i = 0; i < n; i++) {
+		/* Only read while packing. */
+		r->part_health[i] = r->health;
+		r->part_health[i].healthy = parts[i].healthy;
+		r->part_health[i].status = (char *)parts[i].status;
+		r->part_health[i].last_error = (char *)parts[i].error;
+		opamp__component_health_entry__init(&r->health_entry[i]);
+		r->health_entry[i].key = (char *)parts[i].name;
+		r->health_entry[i].value = &r->part_health[i];
+		r->health_entries[i] = &r->health_entry[i];
+	}
 	r->health.component_health_map = r->health_entries;
-	r->health.n_component_health_map = 1;
+	r->health.n_component_health_map = n;
 }
 
 static int fill_description(struct report *r, const struct hf_self *self)

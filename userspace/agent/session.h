@@ -33,6 +33,16 @@ struct hf_settings_report {
 	char error[160];
 };
 
+/* A part of us in the health tree; strings are borrowed until the message is built. */
+struct hf_part_health {
+	const char *name;
+	bool healthy;
+	const char *status;
+	const char *error; /* "" none */
+};
+
+#define HF_PARTS_MAX 8u
+
 /* What the agent says about itself; borrowed, read whenever a message is built. */
 struct hf_self {
 	const struct hf_host *host;
@@ -44,6 +54,8 @@ struct hf_self {
 	uint64_t started_unix_ns;
 	uint64_t lost_events;
 	const char *last_error; /* "" healthy */
+	/* Fills the health tree below us, returns how many; NULL: the agent alone. */
+	size_t (*parts)(struct hf_part_health ret[static HF_PARTS_MAX], void *userdata);
 	struct hf_settings_report settings;
 	uint64_t sequence_num;                     /* of the last AgentToServer of this process */
 	char *(*effective_config)(void *userdata); /* malloc'ed YAML without secrets; NULL none */
