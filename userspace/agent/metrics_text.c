@@ -176,9 +176,9 @@ static void kernel(struct out *o, const struct hf_metrics_facts *f)
 		sample(o, "kernel_program_attached", "program", t->programs[i]->name, NULL, NULL);
 		number(o, t->programs[i]->attached);
 	}
-	family(o, "kernel_blind_seconds", "gauge", "seconds",
-	       "Time during which nothing of the kernel was recorded.");
-	sample(o, "kernel_blind_seconds", NULL, NULL, NULL, NULL);
+	family(o, "kernel_blind_seconds", "counter", "seconds",
+	       "Time of this boot during which nobody read what the kernel recorded.");
+	sample(o, "kernel_blind_seconds_total", NULL, NULL, NULL, NULL);
 	seconds_of_us(o, t->blind_ms * 1000);
 	plain(o, numbers, HF_ARRAY_SIZE(numbers));
 }

@@ -94,7 +94,7 @@ static void numbers_stand_in_their_units(void **state)
 	assert_line(text, "holdfast_agent_restarts_total 3");
 	assert_line(text, "holdfast_agent_cpu_seconds_total 1.500001");
 	assert_line(text, "holdfast_kernel_records_lost_total 7");
-	assert_line(text, "holdfast_kernel_blind_seconds 1.234000");
+	assert_line(text, "holdfast_kernel_blind_seconds_total 1.234000");
 	assert_line(text, "holdfast_kernel_assist{holdfast_kernel_assist=\"ebpf\"} 1");
 	assert_line(text, "holdfast_kernel_assist{holdfast_kernel_assist=\"off\"} 0");
 	assert_line(text, "holdfast_kernel_program_attached{program=\"tcp.state\"} 1");
