@@ -107,6 +107,8 @@ static void attempt_failed(struct hf_channel *ch, const struct hf_failure *f)
 	hf_strf(why, sizeof(why), "%s: %s", hf_cause_name(f->cause), f->text);
 	hf_channel_tell_enroll(ch, f->err ? -f->err : -EPROTO, why);
 	hf_loss_hint(ch->loss, f->tls, f->dns, f->proxy);
+	if (f->cause == HF_CAUSE_CLOCK_SKEW)
+		ch->by_own_clock = !ch->by_own_clock;
 	if (f->cause == HF_CAUSE_PMTU_BLACKHOLE) {
 		/* The next dial heals it; and it explains why the session went silent. */
 		ch->max_segment = HF_ATTEMPT_SAFE_MSS;
@@ -250,6 +252,7 @@ void hf_channel_take_link(struct hf_channel *ch, struct hf_attempt_result *res)
 		hf_loss_attempt(ch->loss, &res->record);
 	}
 	ch->session = session;
+	ch->by_own_clock = false;
 	ch->safe_segment = ch->max_segment;
 	ch->welcome = welcome;
 	hf_strlcpy(ch->peer, peer, sizeof(ch->peer));
@@ -344,7 +347,8 @@ void hf_channel_attempt_options(struct hf_channel *ch, struct hf_attempt_options
 		.socket_gone = on_socket_gone,
 		.userdata = ch,
 	};
-	hf_target_set_time(ch->target, o->clock_bad ? proven_time_s(ch) : 0);
+	/* The portal's clock may have been the wrong one: by turns, so that neither locks us out. */
+	hf_target_set_time(ch->target, o->clock_bad && !ch->by_own_clock ? proven_time_s(ch) : 0);
 }
 
 void hf_channel_dial(struct hf_channel *ch)

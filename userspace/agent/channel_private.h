@@ -55,7 +55,8 @@ struct hf_channel {
 	bool cert_refused;         /* the portal says that our certificate has expired */
 	uint64_t renewal_asked_ns; /* monotonic; 0 never */
 	uint32_t max_segment;      /* of the next dial */
-	uint32_t safe_segment;     /* what the present session was dialled with */
+	bool by_own_clock;     /* the portal's proven time did not fit its certificates: try ours */
+	uint32_t safe_segment; /* what the present session was dialled with */
 
 	struct hf_session *session;
 	Session__Welcome *welcome; /* of the session; NULL on plain servers */

@@ -25,7 +25,8 @@ bool hf_clock_is_bad(uint64_t server_unix_ns, uint64_t server_at_boot_ns, uint64
 
 	if (now_unix_ns < CLOCK_FLOOR_NS)
 		return true;
-	if (!server_unix_ns)
+	/* A portal whose own clock was in 1970 has proven nothing. */
+	if (server_unix_ns < CLOCK_FLOOR_NS)
 		return false;
 	if (server_at_boot_ns == 0 || server_at_boot_ns > now_boot_ns)
 		return now_unix_ns < server_unix_ns &&

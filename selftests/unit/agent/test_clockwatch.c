@@ -33,6 +33,7 @@ static void a_clock_is_bad_only_with_proof(void **state)
 		{NOW, BOOT, NOW + UINT64_C(31536000) * S, 5 * S,
 		 false}, /* stamp beyond our uptime */
 		{UINT64_MAX, 0, NOW, BOOT, true},
+		{86400 * S, BOOT, NOW, BOOT, false}, /* the portal was in 1970: no proof */
 	};
 
 	(void)state;
