@@ -13,7 +13,7 @@ MAN_WRITTEN   := $(wildcard packaging/man/*.[158])
 MAN_GENERATED := $(O)/man/holdfast-config.yml.5 $(O)/man/holdfast-portal.yml.5
 CONFFILES     := $(O)/config/config.yml $(O)/config/portal.yml
 # holdfast-sign joins with its own package, once it is there.
-INSTALLED     := $(foreach p,agent watchdog launch ctl portal,$(O)/bin/$(BIN_$(p)))
+INSTALLED     := $(foreach p,agent watchdog launch scan collect ctl portal,$(O)/bin/$(BIN_$(p)))
 
 # ---- configuration files and their man pages, from the tables the programs read -----------------
 $(O)/bin/config-doc: $(O)/obj/packaging/config/config-doc.o $(O)/lib/libproto.a $(O)/lib/libbase.a

@@ -10,14 +10,14 @@ _holdfast()
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		w=${COMP_WORDS[i]}
 		case $w in
-		--dir | --portal | --token | --token-file | --ca | --kind | --pid | --unit | --since | --limit | --by | --sort | --window | --interval | --count) ((i++)) ;;
+		--dir | --portal | --token | --token-file | --ca | --kind | --pid | --unit | --since | --limit | --by | --sort | --window | --interval | --count | --checks | --path) ((i++)) ;;
 		-*) ;;
 		*) if [[ -z $verb ]]; then verb=$w; elif [[ -z $sub ]]; then sub=$w; fi ;;
 		esac
 	done
 
 	case $prev in
-	--dir)
+	--dir | --path)
 		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
 		return
 		;;
@@ -44,6 +44,10 @@ _holdfast()
 		mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 		return
 		;;
+	--checks)
+		mapfile -t COMPREPLY < <(compgen -W 'modules bpf executables listeners writable setuid packages baseline' -- "$cur")
+		return
+		;;
 	--window)
 		mapfile -t COMPREPLY < <(compgen -W 'all 1m last' -- "$cur")
 		return
@@ -52,11 +56,12 @@ _holdfast()
 	esac
 
 	case $verb in
-	'') words='status outages events top actions enroll reset component config --dir --json --help --version' ;;
+	'') words='status outages events top actions scan enroll reset component config --dir --json --help --version' ;;
 	events) words='--follow --kind --pid --unit --since --limit --json' ;;
 	top) words='--by --sort --window --interval --count --limit --json' ;;
 	outages) words='--since --json' ;;
 	actions) words='--running --limit --json' ;;
+	scan) words='--checks --path --accept-baseline --local --json' ;;
 	enroll) words='--portal --token --token-file --ca --json' ;;
 	reset) words='--yes --json' ;;
 	component)

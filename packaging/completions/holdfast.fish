@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Completion of holdfast(1) for fish.
 
-set -l verbs status outages events top actions enroll reset component config
+set -l verbs status outages events top actions scan enroll reset component config
 set -l none "not __fish_seen_subcommand_from $verbs"
 complete -c holdfast -f
 complete -c holdfast -l json -d 'machine-readable output'
@@ -13,6 +13,7 @@ complete -c holdfast -n $none -a events -d 'what the kernel saw'
 complete -c holdfast -n $none -a top -d 'who resets, drops, fails and dies, live'
 complete -c holdfast -n $none -a outages -d 'every loss of the channel and its cause'
 complete -c holdfast -n $none -a actions -d 'what the portal asked of this host'
+complete -c holdfast -n $none -a scan -d 'what on this host is not as it should be'
 complete -c holdfast -n $none -a enroll -d 'make this host known to a portal'
 complete -c holdfast -n $none -a reset -d 'forget identity and portal'
 complete -c holdfast -n $none -a component -d 'list, start, stop and restart components'
@@ -30,6 +31,10 @@ complete -c holdfast -n '__fish_seen_subcommand_from top' -l count -x
 complete -c holdfast -n '__fish_seen_subcommand_from events outages' -l since -x
 complete -c holdfast -n '__fish_seen_subcommand_from actions' -l running
 complete -c holdfast -n '__fish_seen_subcommand_from actions' -l limit -x
+complete -c holdfast -n '__fish_seen_subcommand_from scan' -l checks -x -a 'modules bpf executables listeners writable setuid packages baseline'
+complete -c holdfast -n '__fish_seen_subcommand_from scan' -l path -r -F
+complete -c holdfast -n '__fish_seen_subcommand_from scan' -l accept-baseline
+complete -c holdfast -n '__fish_seen_subcommand_from scan' -l local
 complete -c holdfast -n '__fish_seen_subcommand_from enroll' -l portal -x
 complete -c holdfast -n '__fish_seen_subcommand_from enroll' -l token -x
 complete -c holdfast -n '__fish_seen_subcommand_from enroll' -l ca -r -F

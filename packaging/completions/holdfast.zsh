@@ -9,6 +9,7 @@ _holdfast_verbs() {
     'top:who resets, drops, fails and dies, live'
     'outages:every loss of the channel and its cause'
     'actions:what the portal asked of this host'
+    'scan:what on this host is not as it should be'
     'enroll:make this host known to a portal'
     'reset:forget identity and portal'
     'component:list, start, stop and restart components'
@@ -37,6 +38,9 @@ _holdfast() {
       '--sort[order]:column:(hurt resets_received resets_sent failed dropped packets_dropped exits bad_exits oom_kills unseen last name)' ;;
   actions) _arguments '--running[only those that are not over]' '--limit[how many]:n:' '--json[one object a line]' ;;
   outages) _arguments '--since[time]:time:' '--json[one object a line]' ;;
+  scan)
+    _arguments '--checks[only these, with commas]:check:_values -s , check modules bpf executables listeners writable setuid packages baseline' \
+      '*--path[only below]:path:_files' '--accept-baseline[what is there is right]' '--local[without the watchdog]' '--json[one object]' ;;
   enroll) _arguments '--portal[address]:url:' '--token[token, - reads it]:token:' '--token-file[file with the token]:file:_files' '--ca[authority]:file:_files' ;;
   reset) _arguments '--yes[do not ask]' '--json[machine-readable]' ;;
   component) _arguments '1:what:(list show start stop restart)' '2:component:(agent)' '--json[machine-readable]' ;;
