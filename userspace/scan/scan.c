@@ -14,7 +14,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -336,12 +335,23 @@ static void append_check(const struct hf_scan *s, size_t i, struct hf_buf *out)
 			     (unsigned long long)(c->took_ns / HF_NS_PER_MS));
 }
 
+/* getrusage() would count what we were before exec, too. */
+static uint64_t memory_peak(void)
+{
+	_cleanup_free_ char *status = NULL;
+	const char *p;
+	size_t len;
+
+	if (hf_read_file(AT_FDCWD, "/proc/self/status", 65536, &status, &len) < 0)
+		return 0;
+	p = strstr(status, "\nVmHWM:");
+	return p ? strtoull(p + strlen("\nVmHWM:"), NULL, 10) * 1024 : 0;
+}
+
 static void append_summary(struct hf_scan *s, uint64_t left_out, struct hf_buf *out)
 {
-	struct rusage usage = {};
 	bool first = true, cancelled = false;
 
-	(void)getrusage(RUSAGE_SELF, &usage);
 	(void)hf_buf_appendf(out, "],\"summary\":{\"severities\":{");
 	for (unsigned i = 0; i < _HF_SEVERITY_MAX; i++)
 		(void)hf_buf_appendf(out, "%s\"%s\":%llu", i ? "," : "", hf_severity_name(i),
@@ -363,8 +373,7 @@ static void append_summary(struct hf_scan *s, uint64_t left_out, struct hf_buf *
 		s->baseline_word ? s->baseline_word : "not_compared", cancelled ? "true" : "false",
 		(unsigned long long)s->files, (unsigned long long)s->bytes,
 		(unsigned long long)((hf_now_monotonic_ns() - s->started_ns) / HF_NS_PER_MS),
-		(unsigned long long)(cpu_ns() / HF_NS_PER_MS),
-		(unsigned long long)usage.ru_maxrss * 1024);
+		(unsigned long long)(cpu_ns() / HF_NS_PER_MS), (unsigned long long)memory_peak());
 }
 
 int hf_scan_result(struct hf_scan *s, size_t max, struct hf_buf *out)
