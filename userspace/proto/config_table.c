@@ -334,9 +334,11 @@ static const struct hf_config_entry portal_entries[] = {
 		 .env = "TUNNEL_STATUS_CHECK_INTERVAL"),
 	DURATION(heartbeat_s, 5, 300, "20", "s", "The interval endpoints are asked to keep."),
 	UINT(accept_per_s, 1, 100000, "200", "connections per second",
-	     "How many new connections are taken on; the others are told to come back later."),
+	     "How many new connections are taken on; more wait in the kernel. A fleet that lost the "
+	     "portal is told to come back within twice the time that this allows."),
 	UINT(max_connections, 1, 1000000, "20000", "connections",
-	     "How many connections are held at the same time."),
+	     "How many connections are held at the same time. Above fifteen sixteenths of it agents "
+	     "are told to come back later."),
 	BOOL(auto_authorize, "false",
 	     "Whether an endpoint that enrols is authorized without anybody looking."),
 	DURATION(
