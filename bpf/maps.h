@@ -21,7 +21,7 @@ struct hf_kernel_features {
 	bool retransmit_err; /* tcp_retransmit_skb(sk, skb, err) */
 	bool drop_rx_sk;     /* kfree_skb(skb, location, reason, rx_sk) */
 	__u32 page_kib;
-	__u32 bulk_eighth; /* an eighth of ring_bulk, bytes */
+	__u32 bulk_eighth; /* an eighth of ring_bulk, bytes: the last one is kept for exits */
 };
 
 HF_SHARED const volatile struct hf_kernel_features hf_kernel = {};

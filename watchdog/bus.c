@@ -190,6 +190,7 @@ static void answer_status(struct hf_bus *b, struct answer *a)
 		a->program[n].name = (char *)p->name;
 		a->program[n].attached = p->attached;
 		a->program[n].reason = (char *)p->reason;
+		a->program[n].missed = hf_kernel_program_missed(w->kernel, n);
 		a->program_ptr[n] = &a->program[n];
 		n++;
 	}

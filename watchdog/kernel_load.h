@@ -104,5 +104,7 @@ int hf_kernel_ring_fd(const struct hf_kernel *k, enum hf_ring_id ring);
 int hf_kernel_counters_fd(const struct hf_kernel *k);
 int hf_kernel_text_fd(const struct hf_kernel *k);
 
+/* What program number i missed so far because it would have interrupted itself. */
+uint64_t hf_kernel_program_missed(const struct hf_kernel *k, size_t i);
 /* Sum of what the programs missed because they interrupted themselves. */
 uint64_t hf_kernel_recursion_misses(const struct hf_kernel *k);

@@ -35,6 +35,11 @@ static uint64_t missed(const struct hf_kernel_slot *p)
 	return info.recursion_misses;
 }
 
+uint64_t hf_kernel_program_missed(const struct hf_kernel *k, size_t i)
+{
+	return i < _PROGRAM_MAX ? missed(&k->programs[i]) : 0;
+}
+
 uint64_t hf_kernel_recursion_misses(const struct hf_kernel *k)
 {
 	uint64_t sum = 0;

@@ -50,6 +50,17 @@ static __always_inline void hf_event_header_fill(struct hf_event_header *h, __u6
 }
 
 /*
+ * Many cgroups that are each within their limits can still fill the ring with connections. The last
+ * eighth is kept for exits, which are few and are what explains the rest.
+ */
+static __always_inline bool hf_bulk_has_room(__u32 kind)
+{
+	if (kind == HF_EVENT_PROC_EXIT)
+		return true;
+	return bpf_ringbuf_query(&ring_bulk, BPF_RB_AVAIL_DATA) <= 7 * (__u64)hf_kernel.bulk_eighth;
+}
+
+/*
  * NULL: no room, and counted. The record is not zeroed but for its header. Reading the clock is the
  * dearest single thing an event costs (40 ns measured), so it is read once and handed on.
  */
@@ -66,7 +77,7 @@ static __always_inline void hf_event_header_fill(struct hf_event_header *h, __u6
 				_e = NULL;                                                      \
 			else if (_ring == HF_RING_URGENT)                                       \
 				_e = bpf_ringbuf_reserve(&ring_urgent, sizeof(type), 0);        \
-			else                                                                    \
+			else if (hf_bulk_has_room(_kind))                                       \
 				_e = bpf_ringbuf_reserve(&ring_bulk, sizeof(type), 0);          \
 			if (_e) {                                                               \
 				hf_count(&_c->ring[_ring].submitted);                           \

@@ -27,6 +27,8 @@ run()
 	fi
 	read -r t1 _ </proc/uptime
 	grep -E '^@@(PROG|FACT|ASK) ' /tmp/out >&3
+	# Tests that a program of many left out: each is a skip of its own, with its reason.
+	[ $rc = 77 ] || sed -n "s/^SKIP /@@SKIP $name /p" /tmp/out >&3
 	reason=''
 	case $rc in
 	0) verdict=pass; reason=$again ;;

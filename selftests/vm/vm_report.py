@@ -27,6 +27,7 @@ class Result:
         self.kernel, self.version, self.boot, self.wall = kernel, "-", "-", 0.0
         self.verdict, self.why = "SKIP", ""
         self.tests, self.programs, self.facts = [], [], []
+        self.skips = []  # tests that a program left out
         self.notes = []  # what else people should know
 
     def read(self, report):
@@ -38,6 +39,9 @@ class Result:
                 elif word == "@@TEST":
                     name, verdict, seconds, why = (rest.split(" ", 3) + [""])[:4]
                     self.tests.append((name, verdict, seconds, why))
+                elif word == "@@SKIP":
+                    name, _, why = rest.partition(" ")
+                    self.skips.append((name, why))
                 elif word == "@@PROG":
                     name, yes, why = (rest.split(" ", 2) + [""])[:3]
                     self.programs.append((name, yes == "yes", why))

@@ -17,6 +17,7 @@
 #include "userspace/agent/budget.h"
 #include "userspace/agent/kernel_decode.h"
 #include "userspace/agent/kernel_join.h"
+#include "userspace/agent/sockdiag.h"
 #include "userspace/proto/frame.h"
 
 #define EVENTS_MAGIC     0x544e5645u
@@ -54,6 +55,9 @@ struct hf_events {
 	struct hf_kernel_info *info;
 	enum hf_sup_assist assist;
 	sd_event_source *urgent, *bulk, *poll, *again;
+
+	struct hf_sockdiag *fallback; /* only while there are no rings */
+	int fallback_error;
 
 	struct hf_recent *recent;
 	struct hf_tally *tally;
@@ -437,6 +441,32 @@ static int on_poll(sd_event_source *s, uint64_t usec, void *userdata)
 	return 0;
 }
 
+/* ---- without programs --------------------------------------------------------------------------- */
+
+static void on_fallback(struct hf_sockdiag_event *d, void *userdata)
+{
+	struct hf_events *e = HF_CAST(userdata, struct hf_events, EVENTS_MAGIC);
+
+	d->event.boot_ns = hf_now_boottime_ns();
+	d->event.time_unix_ns = hf_now_realtime_ns();
+	if (pack(e, &d->event))
+		distribute(e, &d->event, NULL, HF_SPOOL_LOW);
+}
+
+/* The kernel's other ways to tell are asked exactly while its programs cannot. */
+static void choose_source(struct hf_events *e)
+{
+	if (e->rings) {
+		e->fallback = hf_sockdiag_free(e->fallback);
+		return;
+	}
+	if (e->fallback)
+		return;
+	e->fallback_error = hf_sockdiag_new(e->event, on_fallback, e, &e->fallback);
+	if (e->fallback_error < 0)
+		hf_warn_r(e->fallback_error, "sock_diag does not tell of closed sockets either");
+}
+
 /* ---- the kernel's side ------------------------------------------------------------------------ */
 
 /* The map behind a ring's descriptor, 0 if it cannot be told. */
@@ -541,6 +571,7 @@ void hf_events_kernel(struct hf_events *e, enum hf_sup_assist assist,
 		unmap(e);
 	}
 	e->assist = e->rings ? assist : HF_SUP_ASSIST_OFF;
+	choose_source(e);
 	e->cb.assist_changed(e->userdata);
 	(void)read_both(e);
 }
@@ -592,6 +623,7 @@ struct hf_events *hf_events_free(struct hf_events *e)
 	if (!e)
 		return NULL;
 	unmap(e);
+	e->fallback = hf_sockdiag_free(e->fallback);
 	sd_event_source_disable_unref(e->poll);
 	sd_event_source_disable_unref(e->again);
 	e->info = hf_kernel_info_free(e->info);
@@ -680,6 +712,14 @@ void hf_events_telemetry(struct hf_events *e, Bus__Telemetry *t, Bus__Program *p
 		programs[n].name = (char *)p->name;
 		programs[n].attached = p->attached;
 		programs[n].reason = (char *)p->reason;
+		pointers[n] = &programs[n];
+		n++;
+	}
+	if (n < max && (e->fallback || e->fallback_error < 0)) {
+		bus__program__init(&programs[n]);
+		programs[n].name = (char *)"fallback.sock_diag";
+		programs[n].attached = e->fallback != NULL;
+		programs[n].reason = (char *)(e->fallback ? "" : strerror(-e->fallback_error));
 		pointers[n] = &programs[n];
 		n++;
 	}

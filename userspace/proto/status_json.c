@@ -34,7 +34,16 @@ static json_t *session_json(const Bus__Session *s)
 	return o;
 }
 
-static json_t *programs_json(Bus__Program *const *programs, size_t n)
+/* The kernel counts what a program missed; only the watchdog may ask it. */
+static uint64_t missed_by(const Bus__WatchdogStatus *w, const char *name)
+{
+	for (size_t i = 0; w && i < w->n_programs; i++)
+		if (hf_streq(w->programs[i]->name, name))
+			return w->programs[i]->missed;
+	return 0;
+}
+
+static json_t *programs_json(Bus__Program *const *programs, size_t n, const Bus__WatchdogStatus *w)
 {
 	json_t *a = json_array();
 
@@ -44,6 +53,7 @@ static json_t *programs_json(Bus__Program *const *programs, size_t n)
 		hf_json_put(&o, "name", hf_json_string(programs[i]->name));
 		hf_json_put(&o, "attached", json_boolean(programs[i]->attached));
 		hf_json_put(&o, "reason", hf_json_string(programs[i]->reason));
+		hf_json_put(&o, "missed", hf_json_u64(missed_by(w, programs[i]->name)));
 		hf_json_append(&a, o);
 	}
 	return a;
@@ -57,8 +67,8 @@ static json_t *telemetry_json(const Bus__Telemetry *t, const Bus__WatchdogStatus
 	if (!t)
 		return json_null();
 	o = json_object();
-	programs = t->n_programs || !w ? programs_json(t->programs, t->n_programs)
-				       : programs_json(w->programs, w->n_programs);
+	programs = t->n_programs || !w ? programs_json(t->programs, t->n_programs, w)
+				       : programs_json(w->programs, w->n_programs, w);
 	hf_json_put(&o, "generated", hf_json_u64(t->generated));
 	hf_json_put(&o, "delivered", hf_json_u64(t->delivered));
 	hf_json_put(&o, "in_ring", hf_json_u64(t->in_ring));
@@ -130,7 +140,7 @@ static json_t *watchdog_json(const Bus__WatchdogStatus *w)
 	for (size_t i = 0; i < w->n_releases; i++)
 		hf_json_append(&releases, hf_release_json(w->releases[i]));
 	hf_json_put(&o, "releases", releases);
-	hf_json_put(&o, "programs", programs_json(w->programs, w->n_programs));
+	hf_json_put(&o, "programs", programs_json(w->programs, w->n_programs, w));
 	return o;
 }
 
