@@ -192,6 +192,7 @@ static void status_with_both_daemons(void **state)
 	w.pid = 790;
 	w.version = S("0.1.0");
 	p.name = S("tcp_state");
+	p.missed = 4;
 	p.attached = true;
 	w.programs = programs;
 	w.n_programs = 1;
@@ -218,11 +219,11 @@ static void status_with_both_daemons(void **state)
 		"\"version\":null,\"state\":\"running\",\"detail\":null,\"since\":null,"
 		"\"restarts\":0,\"last_exit\":null,\"status\":null,\"rss_bytes\":null,"
 		"\"last_stderr\":null,\"confinement\":null}],\"releases\":[],\"programs\":[{\"name\":\"tcp_state\","
-		"\"attached\":true,\"reason\":null}]}");
+		"\"attached\":true,\"reason\":null,\"missed\":4}]}");
 	assert_json(json_incref(json_object_get(v, "telemetry")),
 		    "{\"generated\":9,\"delivered\":0,\"in_ring\":0,\"lost\":0,\"filtered\":0,"
 		    "\"throttled\":0,\"spooled\":0,\"acked\":0,\"blind_ms\":0,"
-		    "\"programs\":[{\"name\":\"tcp_state\",\"attached\":true,\"reason\":null}]}");
+		    "\"programs\":[{\"name\":\"tcp_state\",\"attached\":true,\"reason\":null,\"missed\":4}]}");
 	json_decref(v);
 }
 
