@@ -301,10 +301,13 @@ static void on_time(struct hf_actions *a, struct hf_peer *peer, const struct hf_
 {
 	int r = hf_action_time_take(&a->time, &a->trust, m->bytes, m->length, hf_now_boottime_ns());
 
-	if (r < 0 && hf_ratelimit_take(&a->refusal_log, hf_now_monotonic_ns()))
-		hf_warn_r(r, "the portal's time is not proven");
-	/* Answered in any case: time_wanted says whether it did. */
-	want_time(a, peer, 0, r < 0 ? "the time is not proven" : "");
+	/* One that was asked for twice comes twice; one that proves nothing must not start a quarrel. */
+	if (r < 0) {
+		if (!portal_now(a) && hf_ratelimit_take(&a->refusal_log, hf_now_monotonic_ns()))
+			hf_warn_r(r, "the portal's time is not proven");
+		return;
+	}
+	want_time(a, peer, 0, "");
 }
 
 static enum hf_action_refusal may_run(struct hf_actions *a, const Action__Body *b)

@@ -139,6 +139,9 @@ bool hf_action_time_ask(struct hf_action_time *t, uint64_t boot_ns)
 {
 	if (t->unix_ns && boot_ns - t->at_boot_ns < HF_ACTION_TIME_LIFE_NS)
 		return false;
+	/* The one that is out may be answered any moment: another would make that answer worthless. */
+	if (t->asked_boot_ns && boot_ns - t->asked_boot_ns < HF_ACTION_NONCE_LIFE_NS / 2)
+		return true;
 	hf_random_bytes(t->nonce, sizeof(t->nonce));
 	t->asked_boot_ns = boot_ns ? boot_ns : 1;
 	return true;

@@ -48,7 +48,7 @@ struct hf_action_time {
 #define HF_ACTION_NONCE_LIFE_NS (60 * UINT64_C(1000000000))
 #define HF_ACTION_TIME_LIFE_NS  (24 * 3600 * UINT64_C(1000000000))
 
-/* True: the portal shall sign t->nonce, which is new. */
+/* True: the portal shall sign t->nonce. */
 bool hf_action_time_ask(struct hf_action_time *t, uint64_t boot_ns);
 /* proof: packed action.Time. -EBADMSG, -EKEYREJECTED, -ETIME (no such nonce, or too late). */
 int hf_action_time_take(struct hf_action_time *t, const struct hf_action_trust *trust,

@@ -228,6 +228,10 @@ static void nobody_turns_the_clock(void **state)
 	assert_err(prove(&t, &trust, stamp(&keys[0], HOST, t.nonce, NOW), 6 * S), -EKEYREJECTED);
 	assert_err(prove(&t, &trust, stamp(&keys[1], OTHER, t.nonce, NOW), 6 * S), -EKEYREJECTED);
 	assert_err(prove(&t, &trust, stamp(&keys[1], HOST, other, NOW), 6 * S), -ETIME);
+	/* Asked for again before it is answered: the answer on its way still counts. */
+	memcpy(used, t.nonce, sizeof(used));
+	assert_true(hf_action_time_ask(&t, 7 * S));
+	assert_memory_equal(used, t.nonce, sizeof(used));
 	/* Held back for more than a minute. */
 	assert_err(prove(&t, &trust, stamp(&keys[1], HOST, t.nonce, NOW),
 			 5 * S + HF_ACTION_NONCE_LIFE_NS + 1),
