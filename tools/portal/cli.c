@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -184,11 +186,16 @@ static int rotate_action_key(struct hf_portal *p)
 	_cleanup_(hf_action_key_freep) struct hf_action_key *k = NULL;
 	_cleanup_(hf_store_closep) struct hf_store *s = NULL;
 	struct hf_err err = {};
+	struct stat st;
 	char id[17];
 	int r;
 
 	if (open_store(p, &s) != 0)
 		return EXIT_FAILURE;
+	/* The portal must be able to read what root writes: as whoever owns the directory. */
+	if (geteuid() == 0 && fstat(p->state_fd, &st) == 0 && st.st_uid != 0 &&
+	    (setegid(st.st_gid) < 0 || seteuid(st.st_uid) < 0))
+		return fail("rotate-action-key", "cannot become the owner of the state directory");
 	r = hf_action_key_rotate(p->state_fd, hf_now_realtime_ns(), &err);
 	if (r == 0)
 		r = hf_action_key_open(p->state_fd, hf_now_realtime_ns(), &k, &err);
