@@ -88,7 +88,7 @@ class Steps(ClockTest):
     def test_steps_of_hours_and_years_and_to_1970_leave_the_session_alone_and_are_reported(self):
         before = self.start_online()
         total = 0
-        for step in (3 * HOUR, -6 * HOUR, 5 * YEAR):
+        for step in (-3 * HOUR, 5 * YEAR):
             total += step
             self.move(step)
             self.offset_is(-total)

@@ -79,6 +79,7 @@ class Plain(OpampTest):
         c = self.start(s)
         uid = bytes(range(16))
         c.send(f8=message(f1=uid))
+        c.send(f6=1)
         c.wait_message(lambda m: first(m, 1) == uid, 15, "the new uid")
         pid = self.i.agent()["pid"]
         self.kill(pid)
@@ -217,6 +218,34 @@ class Offers(OpampTest):
         self.i.cli("config", "reload")
         old.wait_connection(2)
         self.assertEqual(self.i.agent()["endpoint"], old.url + "/2")
+
+
+class WithThePortal(InstanceTest):
+    """The same between Holdfast's own two ends: the new connection supersedes the old one there."""
+
+    def test_endpoint_moves_to_the_address_that_the_portal_offers_or_says_why_not(self):
+        self.prepare()
+        p = self.i.path("portal", "portal.yml")
+        p.write_text(p.read_text().replace('listen: ["127.0.0.1:4320"]', 'listen: ["127.0.0.1:4320", "127.0.0.2:4320"]'))
+        self.i.start_portal()
+        self.i.start_endpoint()
+        self.i.enroll()
+        before = self.i.wait_online()
+        path = f"/endpoints/{self.i.endpoint()['id']}/connection"
+
+        def state(want):
+            return wait_for(lambda: next((c for c in [self.i.endpoint_detail()["connection"]] if c["state"] == want), None), 20, f"settings to be {want}")
+
+        self.i.endpoint_detail = lambda: self.i.api("GET", path.rsplit("/", 1)[0])
+        self.i.api("POST", path, {"destination": "wss://127.0.0.3:1/v1/opamp"})
+        self.assertIn("portal_unreachable", state("failed")["error"])
+        self.assertEqual(self.i.wait_online()["session"]["epoch"], before["session"]["epoch"])
+        self.i.api("POST", path, {"destination": "wss://127.0.0.2:4320/v1/opamp", "heartbeat_s": 7})
+        state("applied")
+        after = self.i.wait_online()
+        self.assertEqual(after["session"]["peer"], "127.0.0.2:4320")
+        self.assertEqual(self.i.endpoint()["epoch"], after["session"]["epoch"])
+        self.assertEqual(self.i.local_outages(), [])
 
 
 if __name__ == "__main__":
