@@ -84,6 +84,7 @@ class Dns(InstanceTest):
 
     def test_agent_started_without_a_resolver_uses_the_last_good_address(self):
         before = self.start_named()
+        wait_for(lambda: list(self.i.dir.rglob("last_good")), 10, "the address to be on disk")
         self.files.say()
         os.kill(before["pid"], signal.SIGKILL)
         wait_for(lambda: self.i.agent().get("pid") not in (None, before["pid"]), 20, "a new agent")
