@@ -24,7 +24,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 from harness import wait_for
-from rawclient import SESSION, first, message, parse, ws_frame
+from rawclient import SESSION, TELEMETRY, first, message, parse, ws_frame
 
 __all__ = ["Connection", "FakeServer", "attributes", "custom"]
 
@@ -69,8 +69,11 @@ class Connection:
         with self._lock:
             self.sock.sendall(ws_frame(opcode, payload, masked=False, **kw))
 
-    def custom(self, kind, body, **fields):
-        self.send(f11=message(f1=SESSION, f2=kind, f3=body), **fields)
+    def custom(self, kind, body, capability=SESSION, **fields):
+        self.send(f11=message(f1=capability, f2=kind, f3=body), **fields)
+
+    def close(self, code):
+        self.frame(8, struct.pack("!H", code))
 
     def reset(self):
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -152,6 +155,9 @@ class FakeServer:
         self.connections = []
         self.refuse = None  # bytes: what every upgrade is answered with
         self.welcome = {}  # override fields of the welcome
+        self.batch_max = None  # records; a batch of more closes 1009
+        self.batches = []  # (stream, first, last, records) that were acknowledged
+        self.refused = []  # the same of those that were not
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._accept, daemon=True)
 
@@ -203,6 +209,15 @@ class FakeServer:
         )
         return message(f2=message(f3=message(f1=cert.public_bytes(serialization.Encoding.PEM), f3=pem(self.ca[0]))))
 
+    def _batch(self, c, body):
+        batch = (first(body, 1), first(body, 2), first(body, 3), first(body, 6, 0))
+        if self.batch_max is not None and batch[3] > self.batch_max:
+            self.refused.append(batch)
+            c.close(1009)
+            return
+        self.batches.append(batch)
+        c.custom("ack", message(f1=batch[0], f2=batch[2]), capability=TELEMETRY)
+
     def answer(self, c, m):
         if not self.answering:
             return
@@ -213,9 +228,11 @@ class FakeServer:
         kind, body = custom(m)
         if self.session and kind == "hello":
             welcome = {"f1": first(body, 3), "f2": "authorized", "f3": time.time_ns(), "f4": 20, "f5": 10, "f9": "endpoint", "f10": "dev", **self.welcome}
-            c.custom("welcome", message(**welcome), f10=message(f1=SESSION), **fields)
+            c.custom("welcome", message(**welcome), f10=message(f1=[SESSION, TELEMETRY]), **fields)
         elif self.session and kind == "heartbeat":
             c.custom("heartbeat_ack", message(f1=first(body, 1), f2=first(body, 2), f3=time.time_ns(), f4="authorized"), **fields)
+        elif self.session and kind == "batch":
+            self._batch(c, body)
         elif kind is None or not self.session:
             if 9 not in m:
                 c.send(**fields)

@@ -3,6 +3,7 @@
 
 import os
 import pathlib
+import subprocess
 
 from fakeserver import FakeServer, attributes, custom
 from harness import InstanceTest, main, wait_for
@@ -134,6 +135,34 @@ class Session(OpampTest):
         c.custom("heartbeat_ack", message(f1=0, f2=first(custom(m)[1], 2), f4="authorized"))
         o = wait_for(lambda: next((o for o in self.i.local_outages() if o["restored"]), None), 15, "an outage that is over")
         self.assertEqual((o["cause"], o["detected_by"]), ("registry_lost", "heartbeat"), o)
+
+
+class TooBig(OpampTest):
+    session = True
+    agent_extra = "telemetry:\n  max_events_per_s: 10000\n  burst: 100000\n"
+
+    def test_batch_that_is_refused_with_1009_is_split_and_everything_arrives(self):
+        s = self.server()
+        s.answering = True
+        self.start(s)
+        s.batch_max = 4
+        for _ in range(60):
+            subprocess.run(["/bin/true"], check=True)
+        wait_for(lambda: s.refused, 15, "a batch that is too big")
+
+        def complete():
+            t = self.i.status()["telemetry"]
+            return t["spooled"] >= 60 and t["acked"] == t["spooled"]
+
+        wait_for(complete, 90, "all of it to be acknowledged", interval_s=0.2)
+        sizes = [b[3] for b in s.refused]
+        self.assertTrue(all(b < a for a, b in zip(sizes, sizes[1:])), f"not smaller each time: {sizes}")
+        # Each number once, in order, per stream: nothing was given up on the way.
+        for stream in {b[0] for b in s.batches}:
+            expect = 1
+            for _, low, high, records in (b for b in s.batches if b[0] == stream):
+                self.assertEqual((low, records), (expect, high - low + 1))
+                expect = high + 1
 
 
 class Offers(OpampTest):

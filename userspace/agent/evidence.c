@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/str.h"
 #include "userspace/agent/failure.h"
+#include "userspace/net/websocket.h"
 
 static const char *const detectors[] = {
 	[HF_BY_NONE] = "",
@@ -122,7 +123,9 @@ static bool judge_portal(const struct hf_evidence *e, struct hf_verdict *v)
 	if (e->close_code) {
 		enum hf_cause c = hf_close_cause(e->close_code, e->close_reason);
 
-		say(v, c, HF_BY_PORTAL, c == HF_CAUSE_PEER_CLOSED,
+		/* Too big concerns one message of ours, and the next will be smaller. */
+		say(v, c, HF_BY_PORTAL,
+		    c == HF_CAUSE_PEER_CLOSED || e->close_code == HF_WS_CLOSE_TOO_BIG,
 		    "the portal closed the connection with code %u%s%s", e->close_code,
 		    e->close_reason[0] ? ": " : "", e->close_reason);
 		return true;

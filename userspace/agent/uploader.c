@@ -387,9 +387,16 @@ void hf_uploader_ack(struct hf_uploader *u, const Session__TelemetryAck *ack)
 void hf_uploader_refused(struct hf_uploader *u)
 {
 	const struct flight *f = u->n_flights ? &u->flights[0] : NULL;
+	uint64_t largest = 0;
 
+	/* One of these it was: what is allowed at most does not matter where less was sent. */
+	for (unsigned i = 0; i < u->n_flights; i++)
+		if (u->flights[i].last - u->flights[i].first + 1 > largest)
+			largest = u->flights[i].last - u->flights[i].first + 1;
+	if (largest == 0 || largest > u->batch_records)
+		largest = u->batch_records;
 	/* With one record a batch, one batch is out: that is the one. */
-	if (!halve(u, u->batch_records) && f)
+	if (!halve(u, (size_t)largest) && f)
 		give_up(u, f->epoch, f->last);
 }
 
