@@ -38,6 +38,8 @@ static const struct hf_action_handler *const handlers[] = {
 	&hf_action_start,
 	&hf_action_stop,
 	&hf_action_restart,
+	&hf_action_update,
+	&hf_action_rollback,
 	&hf_action_scan,
 	&hf_action_collect,
 };

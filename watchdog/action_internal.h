@@ -137,6 +137,10 @@ int hf_action_way_back_open(struct hf_actions *a);
 void hf_action_way_back_close(struct hf_actions *a);
 void hf_action_way_back_drop(struct hf_actions *a, const char *component);
 
+/* ---- action_release.c ---------------------------------------------------------------------------- */
+
+extern const struct hf_action_handler hf_action_update, hf_action_rollback;
+
 /* ---- action_worker.c ------------------------------------------------------------------------------ */
 
 extern const struct hf_action_handler hf_action_scan, hf_action_collect;

@@ -56,7 +56,7 @@ _holdfast()
 	esac
 
 	case $verb in
-	'') words='status outages events top actions scan enroll reset component config --dir --json --help --version' ;;
+	'') words='status outages events top actions scan enroll reset component release config --dir --json --help --version' ;;
 	events) words='--follow --kind --pid --unit --since --limit --json' ;;
 	top) words='--by --sort --window --interval --count --limit --json' ;;
 	outages) words='--since --json' ;;
@@ -64,9 +64,24 @@ _holdfast()
 	scan) words='--checks --path --accept-baseline --local --json' ;;
 	enroll) words='--portal --token --token-file --ca --json' ;;
 	reset) words='--yes --json' ;;
+	release)
+		case $sub in
+		'') words='list stage rollback keys' ;;
+		stage | keys)
+			if [[ $cur == -* ]]; then
+				words='--wait --json'
+			else
+				mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+				return
+			fi
+			;;
+		rollback) words='agent watchdog --json' ;;
+		*) words='--json' ;;
+		esac
+		;;
 	component)
 		case $sub in
-		'') words='list show start stop restart' ;;
+		'') words='list show start stop restart rollback' ;;
 		list) words='--json' ;;
 		*) words='agent --json' ;;
 		esac

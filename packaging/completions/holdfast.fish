@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Completion of holdfast(1) for fish.
 
-set -l verbs status outages events top actions scan enroll reset component config
+set -l verbs status outages events top actions scan enroll reset component release config
 set -l none "not __fish_seen_subcommand_from $verbs"
 complete -c holdfast -f
 complete -c holdfast -l json -d 'machine-readable output'
@@ -40,5 +40,9 @@ complete -c holdfast -n '__fish_seen_subcommand_from enroll' -l token -x
 complete -c holdfast -n '__fish_seen_subcommand_from enroll' -l ca -r -F
 complete -c holdfast -n '__fish_seen_subcommand_from enroll' -l token-file -r -F
 complete -c holdfast -n '__fish_seen_subcommand_from reset' -l yes -d 'do not ask'
-complete -c holdfast -n '__fish_seen_subcommand_from component' -a 'list show start stop restart agent'
+complete -c holdfast -n '__fish_seen_subcommand_from component' -a 'list show start stop restart rollback agent'
 complete -c holdfast -n '__fish_seen_subcommand_from config' -a 'check show reload'
+complete -c holdfast -n $none -a release -d 'which version runs; install one, go back'
+complete -c holdfast -n '__fish_seen_subcommand_from release' -a 'list stage rollback keys agent watchdog'
+complete -c holdfast -n '__fish_seen_subcommand_from release' -F
+complete -c holdfast -n '__fish_seen_subcommand_from release' -l wait -d 'until it is kept or rolled back'

@@ -13,6 +13,7 @@ _holdfast_verbs() {
     'enroll:make this host known to a portal'
     'reset:forget identity and portal'
     'component:list, start, stop and restart components'
+    'release:which version runs; install one, go back'
     'config:check, show and reload the configuration'
   )
   _describe verb verbs
@@ -43,7 +44,8 @@ _holdfast() {
       '*--path[only below]:path:_files' '--accept-baseline[what is there is right]' '--local[without the watchdog]' '--json[one object]' ;;
   enroll) _arguments '--portal[address]:url:' '--token[token, - reads it]:token:' '--token-file[file with the token]:file:_files' '--ca[authority]:file:_files' ;;
   reset) _arguments '--yes[do not ask]' '--json[machine-readable]' ;;
-  component) _arguments '1:what:(list show start stop restart)' '2:component:(agent)' '--json[machine-readable]' ;;
+  component) _arguments '1:what:(list show start stop restart rollback)' '2:component:(agent)' '--json[machine-readable]' ;;
+  release) _arguments '1:what:(list stage rollback keys)' '2:file or component:_files' '--wait[until it is kept or rolled back]' '--json[machine-readable]' ;;
   config) _arguments '1:what:(check show reload)' '2:file:_files' '--json[machine-readable]' ;;
   *) _arguments '--json[machine-readable]' ;;
   esac
