@@ -565,7 +565,8 @@ static int run(struct hf_watchdog *w)
 	for (; started < HF_ARRAY_SIZE(steps); started++) {
 		r = steps[started].init(w);
 		if (r < 0) {
-			hf_error_r(r, "start '%s'", steps[started].name);
+			if (!w->succeeded)
+				hf_error_r(r, "start '%s'", steps[started].name);
 			/* What the failed step had made is its own exit's to undo. */
 			started++;
 			break;
@@ -660,9 +661,9 @@ int main(int argc, char **argv)
 	block_signals();
 	w.started_ns = hf_now_monotonic_ns();
 	r = run(&w);
-	if (r == -EBUSY)
-		return HF_EXIT_CODE_PERMANENT;
 	if (w.succeeded)
 		return succeed(&w);
+	if (r == -EBUSY)
+		return HF_EXIT_CODE_PERMANENT;
 	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -339,6 +339,12 @@ int hf_releases_new(struct hf_watchdog *w, struct hf_releases **ret)
 	add(all, HF_RELEASE_WATCHDOG, "holdfast-watchdog");
 	all->request.text[0] = 0;
 	hf_releases_know_self(all);
+	if (hf_releases_has_successor(all)) {
+		/* Nothing was started yet: the package's watchdog does it. */
+		hf_notice("the package's watchdog %s takes over", all->packaged_version);
+		w->handing_over = w->succeeded = true;
+		return -ECANCELED;
+	}
 	*ret = TAKE_PTR(all);
 	return 0;
 }

@@ -67,6 +67,7 @@ struct hf_releases {
 	bool begun;
 	bool i_am_candidate;        /* this very watchdog is on trial */
 	sd_event_source *successor; /* it gives way in a moment */
+	uint64_t sick_since_ns;     /* on trial ourselves: what we watch is not well; 0: it is */
 
 	struct hf_release_job *job;
 	bool collecting; /* the job only tidies up */
@@ -137,4 +138,6 @@ void hf_release_send_canary(struct hf_release *r, uint64_t now_ns);
 void hf_releases_know_self(struct hf_releases *all);
 /* The watchdog's candidate takes its place; does not return when it works. */
 void hf_releases_replace_self(struct hf_releases *all);
+/* A trial of another watchdog was decided, and it was not started yet. */
+bool hf_releases_has_successor(const struct hf_releases *all);
 bool hf_releases_self_healthy(const struct hf_releases *all);

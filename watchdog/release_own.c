@@ -45,6 +45,14 @@ void hf_releases_know_self(struct hf_releases *all)
 	hf_release_judge_anew(r);
 }
 
+bool hf_releases_has_successor(const struct hf_releases *all)
+{
+	const struct hf_release *r = &all->item[all->n - 1];
+
+	return all->w->launch_fd >= 0 && !all->i_am_candidate && hf_release_on_trial(r) &&
+	       hf_release_store_record(r->store)->tries_left == HF_RELEASE_TRIES;
+}
+
 bool hf_releases_self_healthy(const struct hf_releases *all)
 {
 	const struct hf_watchdog *w = all->w;

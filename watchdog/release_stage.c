@@ -354,6 +354,19 @@ static int build_packaged(const struct hf_release *r, int fd, struct hf_bundle *
 	return result;
 }
 
+/*
+ * Nothing runs yet: the first start of an upgraded package is its trial. That its programs can be
+ * loaded here is the package manager's business, so there is no preflight.
+ */
+static int begin_trial(struct hf_release *r, struct hf_err *err)
+{
+	int result = hf_release_event(r, HF_RELEASE_EV_PREFLIGHT, HF_RELEASE_WHY_NONE);
+
+	if (result >= 0)
+		result = hf_release_event(r, HF_RELEASE_EV_PREFLIGHT_OK, HF_RELEASE_WHY_NONE);
+	return result < 0 ? hf_err_set(err, result, "write the record: %s", strerror(-result)) : 0;
+}
+
 /* Installing a package is the administrator's word: it ends what was under way, and may go back. */
 static int stage_packaged(struct hf_release *r, const struct hf_bundle *b, struct hf_err *err)
 {
@@ -383,7 +396,7 @@ static int stage_packaged(struct hf_release *r, const struct hf_bundle *b, struc
 		return hf_err_set(err, result, "write the record: %s", strerror(-result));
 	hf_notice("the package's %s of '%s' is %s", slot.version, r->component,
 		  first ? "the first release here" : "staged");
-	return 0;
+	return first ? 0 : begin_trial(r, err);
 }
 
 void hf_release_take_packaged(struct hf_release *r)

@@ -28,6 +28,7 @@
 
 #define PREFLIGHT_MAX_S 30u
 #define SAVE_EVERY_MS   10000u
+#define SICK_MAX_NS     (600 * HF_NS_PER_S)
 #define TICK_MAX_US     1000000u
 #define TICK_MIN_US     50000u
 
@@ -301,6 +302,27 @@ static void save_progress(struct hf_release *r)
 	(void)hf_release_store_progress(r->store, ms); /* else it takes longer */
 }
 
+/* A watchdog under which nothing works is no better than one that does not start. */
+static enum hf_release_reason judge_self(struct hf_releases *all, bool healthy, uint64_t now_ns)
+{
+	if (healthy)
+		all->sick_since_ns = 0;
+	else if (!all->sick_since_ns)
+		all->sick_since_ns = now_ns;
+	return all->sick_since_ns && now_ns - all->sick_since_ns > SICK_MAX_NS
+		       ? HF_RELEASE_WHY_NOT_READY
+		       : HF_RELEASE_WHY_NONE;
+}
+
+static const char *text_of(enum hf_release_reason why)
+{
+	if (why == HF_RELEASE_WHY_CANARY)
+		return "three ends of processes in a row were not reported";
+	if (why == HF_RELEASE_WHY_PORTAL)
+		return "the version before was connected to the portal, this one was not";
+	return "no component was well under it for ten minutes";
+}
+
 int hf_release_on_tick(sd_event_source *source, uint64_t usec, void *userdata)
 {
 	struct hf_release *r = HF_CAST(userdata, struct hf_release, RELEASE_MAGIC);
@@ -314,13 +336,10 @@ int hf_release_on_tick(sd_event_source *source, uint64_t usec, void *userdata)
 		return 0;
 	l = look_at(r);
 	why = hf_release_judge_look(&r->judge, &l, now_ns);
+	if (!r->c && why == HF_RELEASE_WHY_NONE)
+		why = judge_self(r->all, l.healthy, now_ns);
 	if (why != HF_RELEASE_WHY_NONE) {
-		const char *text =
-			why == HF_RELEASE_WHY_CANARY
-				? "three ends of processes in a row were not reported"
-				: "the version before was connected to the portal, this one was not";
-
-		if (hf_release_give_up(r, why, text))
+		if (hf_release_give_up(r, why, text_of(why)))
 			hf_release_switch(r, "agent_rollback");
 		return 0;
 	}
@@ -559,8 +578,7 @@ void hf_releases_begin(struct hf_releases *all)
 
 		hf_release_arm_tick(r);
 		/* Decided before the last watchdog ended, and not done yet. */
-		if (!r->c && hf_release_on_trial(r) && !all->i_am_candidate &&
-		    hf_release_store_record(r->store)->tries_left == HF_RELEASE_TRIES)
+		if (!r->c && hf_releases_has_successor(all))
 			hf_releases_replace_self(all);
 	}
 	hf_releases_next(all);

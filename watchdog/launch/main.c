@@ -186,6 +186,9 @@ static void schedule(struct launch *l, uint64_t now_ns)
 		return;
 	}
 	describe(l->status, how);
+	/* An operator, or the host for want of memory: no fault of its version. */
+	if (WIFSIGNALED(l->status) && WTERMSIG(l->status) == SIGKILL)
+		hf_pick_forgive(&paths);
 	if (now_ns - l->started_ns >= SETTLE_NS) {
 		l->failures = 0;
 	} else {

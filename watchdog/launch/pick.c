@@ -227,6 +227,14 @@ bool hf_pick_ended_orderly(const struct hf_paths *paths, const struct hf_pick *p
 	return !pick->version[0] || !path || access(path, F_OK) < 0;
 }
 
+void hf_pick_forgive(const struct hf_paths *paths)
+{
+	_cleanup_free_ char *path = starts_path(paths);
+
+	if (path)
+		(void)unlink(path);
+}
+
 uint64_t hf_pick_trial_progress(const struct hf_paths *paths)
 {
 	_cleanup_free_ char *path = hf_asprintf("%s/%s", paths->releases_dir, COMPONENT);

@@ -24,6 +24,8 @@ int hf_pick_watchdog(const struct hf_paths *paths, const char *packaged, struct 
 void hf_pick_failed(const struct hf_paths *paths, const struct hf_pick *pick, const char *why);
 /* A release that ended orderly has removed the mark of its start; one of the package has none. */
 bool hf_pick_ended_orderly(const struct hf_paths *paths, const struct hf_pick *pick);
+/* Somebody else ended it: its starts do not count. */
+void hf_pick_forgive(const struct hf_paths *paths);
 /*
  * How far the trial is: a number that changes while the candidate counts healthy time (or that is over);
  * 0 when nothing is on trial.
