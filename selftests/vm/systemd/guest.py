@@ -442,6 +442,7 @@ def stopped_watchdog_is_replaced_by_systemd():
     kill(w["pid"], signal.SIGSTOP)
     wait_for("systemd to replace it", lambda: int(show("holdfast.service", "MainPID")) not in (0, w["pid"]), 90)
     fact("watchdog_sigstop_to_replaced_s", f"{time.monotonic() - began:.1f}")
+    wait_for("the next watchdog to answer", lambda: watchdog()["pid"] != w["pid"])
     require(wait_online()["pid"] == a["pid"], "the agent was restarted")
 
 
