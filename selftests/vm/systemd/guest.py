@@ -648,7 +648,8 @@ def suspend_is_noticed_and_survived():
 def upgrade_keeps_identity_and_configuration():
     dpkg_install(deb("holdfast", memory["next"]))
     a = wait_for("the new version online", lambda: (lambda a: a if a and a["version"] == memory["next"] else None)(online()))
-    require(watchdog()["version"] == memory["next"], f"watchdog {watchdog()['version']}")
+    # Its own turn comes when the agent's trial (120 s of health) is over.
+    wait_for("the watchdog's own new version", lambda: watchdog()["version"] == memory["next"], 480, 1)
     require(a["instance_uid"] == memory["uid"], "another identity")
     require(CONFIG.read_text() == memory.get("config"), "config.yml was changed")
 
