@@ -78,6 +78,40 @@ static __always_inline void aggregate(const struct hf_policy *p, const struct sk
 	hf_submit(e, false, sizeof(*e));
 }
 
+/*
+ * What a window had counted when no further packet came to tell it. Attached to nothing: the watchdog
+ * runs it (BPF_PROG_TEST_RUN) for a key whose window is over. args: cgroup id, reason << 32 | netns.
+ */
+SEC("raw_tp")
+int skb_drop_flush(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct hf_drop_key key = {};
+	struct hf_conn_event *e;
+	struct hf_drop_count *n;
+	__u64 now, count;
+
+	key.cgroup_id = ctx->args[0];
+	key.netns = (__u32)ctx->args[1];
+	key.reason = ctx->args[1] >> 32;
+	n = bpf_map_lookup_elem(&drop_counts, &key);
+	if (!n || !n->count)
+		return 0;
+	now = bpf_ktime_get_boot_ns();
+	e = hf_reserve(struct hf_conn_event, HF_EVENT_SKB_DROP, false, now);
+	if (!e)
+		return 0;
+	n->told_ns = now;
+	count = n->count;
+	__sync_fetch_and_add(&n->count, -count);
+	e->header.weight = count;
+	hf_owner_from_cgroup(&e->owner, key.cgroup_id);
+	__builtin_memset(&e->conn, 0, sizeof(e->conn));
+	e->conn.netns = key.netns;
+	e->conn.reason = key.reason;
+	hf_submit(e, false, sizeof(*e));
+	return 0;
+}
+
 SEC("tp_btf/kfree_skb")
 int BPF_PROG(skb_drop, struct sk_buff *skb)
 {

@@ -229,21 +229,9 @@ struct {
 	__type(value, struct hf_thread_count);
 } thread_counts HF_SHARED SEC(".maps");
 
-/* Drops that no watched socket saw, by reason and owner. */
-struct hf_drop_key {
-	__u64 cgroup_id;
-	__u32 netns;
-	__u32 reason;
-};
-
-struct hf_drop_count {
-	__u64 count; /* since the last record */
-	__u64 told_ns;
-};
-
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 2048);
+	__uint(max_entries, HF_DROP_COUNTS_MAX);
 	__type(key, struct hf_drop_key);
 	__type(value, struct hf_drop_count);
 } drop_counts HF_SHARED SEC(".maps");

@@ -80,6 +80,10 @@ int hf_kernel_filter_netns(struct hf_kernel *k, uint32_t netns, bool on);
 int hf_kernel_filter_cgroup(struct hf_kernel *k, uint64_t cgroup_id, bool on);
 int hf_kernel_filter_port(struct hf_kernel *k, uint16_t port, bool on);
 
+/* Tells what a finished window of skb.drop counted and no later packet has told: from a timer, about
+ * once a second. How many records it made, or -errno. */
+int hf_kernel_flush_drops(struct hf_kernel *k);
+
 /* Events of the socket with this SO_COOKIE come on the urgent ring. -E2BIG: too many. */
 int hf_kernel_watch_socket(struct hf_kernel *k, uint64_t cookie, bool on);
 

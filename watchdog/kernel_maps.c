@@ -247,3 +247,41 @@ int hf_kernel_forget_process(struct hf_kernel *k, uint32_t tgid, uint64_t start_
 		return r;
 	return delete (k, MAP_EXIT_VERDICT, &key);
 }
+
+static int run_flush(const struct hf_kernel *k, const struct hf_drop_key *key)
+{
+	const uint64_t args[] = {key->cgroup_id, (uint64_t)key->reason << 32 | key->netns};
+	LIBBPF_OPTS(bpf_test_run_opts, o, .ctx_in = args, .ctx_size_in = sizeof(args));
+
+	return bpf_prog_test_run_opts(k->programs[PROGRAM_DROP_FLUSH].fd, &o) < 0 ? -errno : 0;
+}
+
+int hf_kernel_flush_drops(struct hf_kernel *k)
+{
+	const int map = k->map_fd[MAP_DROP_COUNTS];
+	struct hf_drop_key at, next;
+	struct hf_drop_count n;
+	const void *from = NULL;
+	uint64_t now;
+	int told = 0, r;
+
+	if (!(k->policy.kinds & HF_POLICY_KIND(HF_EVENT_SKB_DROP)) ||
+	    k->programs[PROGRAM_DROP_FLUSH].fd < 0)
+		return 0;
+	now = hf_now_boottime_ns();
+	/* The kernel evicts and moves entries meanwhile: a walk has an end of its own. */
+	for (unsigned i = 0; i < 2 * HF_DROP_COUNTS_MAX; i++) {
+		if (bpf_map_get_next_key(map, from, &next) < 0)
+			break;
+		at = next;
+		from = &at;
+		if (bpf_map_lookup_elem(map, &at, &n) < 0 || !n.count || n.told_ns > now ||
+		    now - n.told_ns < k->policy.drop_window_ns)
+			continue;
+		r = run_flush(k, &at);
+		if (r < 0)
+			return r;
+		told++;
+	}
+	return told;
+}

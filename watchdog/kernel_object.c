@@ -49,6 +49,7 @@ const struct hf_kernel_program_line hf_kernel_program_table[_PROGRAM_MAX] = {
 	[PROGRAM_PROC_SIGNAL] = {"proc.signal", "proc_signal", NULL, "signal_generate", 5},
 	[PROGRAM_PROC_OOM] = {"proc.oom", "proc_oom", "proc_oom_pid", "mark_victim", 1},
 	[PROGRAM_SNAPSHOT] = {"snapshot", "snapshot_sockets", NULL, NULL, 0},
+	[PROGRAM_DROP_FLUSH] = {"skb.drop_rest", "skb_drop_flush", NULL, NULL, 0},
 };
 
 static const char *const map_names[_MAP_MAX] = {
@@ -63,6 +64,7 @@ static const char *const map_names[_MAP_MAX] = {
 	[MAP_WATCHED_COOKIE] = "watched_cookie",
 	[MAP_WATCHED_PROCESS] = "watched_process",
 	[MAP_EXIT_VERDICT] = "exit_verdict",
+	[MAP_DROP_COUNTS] = "drop_counts",
 };
 
 /* libbpf calls back without a context: what it said last about a program, for the retry. */
@@ -154,6 +156,8 @@ static int probe_btf(struct hf_kernel *k, const struct btf *btf)
 		else if (hf_kernel_program_table[i].variant)
 			p->use_variant = n < 2;
 	}
+	if (k->programs[PROGRAM_SKB_DROP].reason[0])
+		hf_kernel_switch_off(&k->programs[PROGRAM_DROP_FLUSH], "skb.drop is off");
 	if (!f->sk_storage)
 		hf_kernel_switch_off(&k->programs[PROGRAM_SNAPSHOT],
 				     "this kernel has no socket storage for tracing programs");
@@ -366,6 +370,20 @@ static int pin(const struct hf_kernel *k, const char *kind, const char *name, in
 	return bpf_obj_pin(fd, path) < 0 ? -errno : 0;
 }
 
+/* Nothing to attach to: it is kept to be run. */
+static void keep_program(struct hf_kernel *k, struct bpf_object *obj, int i)
+{
+	struct bpf_program *prog = find_program(obj, k, i, false);
+	struct hf_kernel_slot *p = &k->programs[i];
+
+	if (p->reason[0])
+		return;
+	p->fd = fcntl(bpf_program__fd(prog), F_DUPFD_CLOEXEC, 3);
+	p->pub.attached = p->fd >= 0;
+	if (k->pinned && pin(k, "prog", hf_kernel_program_table[i].symbol, p->fd) < 0)
+		hf_debug("program '%s' is not pinned", hf_kernel_program_table[i].name);
+}
+
 static void attach(struct hf_kernel *k, struct bpf_object *obj)
 {
 	int i, r;
@@ -375,7 +393,7 @@ static void attach(struct hf_kernel *k, struct bpf_object *obj)
 		struct bpf_program *prog = find_program(obj, k, i, false);
 		struct bpf_link *link;
 
-		if (p->reason[0] || i == PROGRAM_SNAPSHOT)
+		if (p->reason[0] || i == PROGRAM_SNAPSHOT || i == PROGRAM_DROP_FLUSH)
 			continue;
 		link = bpf_program__attach(prog);
 		if (!link) {
@@ -398,6 +416,7 @@ static void attach(struct hf_kernel *k, struct bpf_object *obj)
 		p->link_fd = fcntl(bpf_link__fd(link), F_DUPFD_CLOEXEC, 3);
 		bpf_link__destroy(link);
 	}
+	keep_program(k, obj, PROGRAM_DROP_FLUSH);
 	/* Last, so that no socket falls between the snapshot and the programs. */
 	if (!k->programs[PROGRAM_SNAPSHOT].reason[0])
 		take_snapshot(k, find_program(obj, k, PROGRAM_SNAPSHOT, false));
@@ -491,6 +510,13 @@ int hf_kernel_reopen(struct hf_kernel *k)
 			continue;
 		if (i == PROGRAM_SNAPSHOT) {
 			p->pub.attached = true; /* was taken when they were loaded */
+			continue;
+		}
+		if (i == PROGRAM_DROP_FLUSH) {
+			p->fd = open_pin(k, "prog", hf_kernel_program_table[i].symbol);
+			p->pub.attached = p->fd >= 0;
+			if (p->fd < 0)
+				hf_kernel_switch_off(p, "was not kept: %s", strerror(-p->fd));
 			continue;
 		}
 		p->link_fd = open_pin(k, "link", hf_kernel_program_table[i].symbol);

@@ -27,6 +27,7 @@ enum program_id {
 	PROGRAM_PROC_SIGNAL,
 	PROGRAM_PROC_OOM,
 	PROGRAM_SNAPSHOT,
+	PROGRAM_DROP_FLUSH,
 	_PROGRAM_MAX,
 };
 
@@ -34,7 +35,7 @@ struct hf_kernel_program_line {
 	const char *name;       /* for people */
 	const char *symbol;     /* in the object */
 	const char *variant;    /* likewise, for kernels whose tracepoint has other arguments */
-	const char *tracepoint; /* NULL: an iterator */
+	const char *tracepoint; /* NULL: run by the loader itself */
 	int min_args;
 };
 
@@ -52,6 +53,7 @@ enum map_id {
 	MAP_WATCHED_COOKIE,
 	MAP_WATCHED_PROCESS,
 	MAP_EXIT_VERDICT,
+	MAP_DROP_COUNTS,
 	_MAP_MAX,
 };
 

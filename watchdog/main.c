@@ -353,6 +353,8 @@ static int on_refresh(sd_event_source *source, uint64_t usec, void *userdata)
 	struct hf_watchdog *w = userdata;
 	int r = hf_kernel_filter_refresh(w->kernel);
 
+	/* What it could not tell, the next packet or second does. */
+	(void)hf_kernel_flush_drops(w->kernel);
 	if (r > 0)
 		hf_info("the cgroups that the telemetry policy names have changed");
 	(void)sd_event_source_set_time(source, usec + (HF_NS_PER_S / HF_NS_PER_US));

@@ -91,7 +91,7 @@ struct hf_policy {
 	__u64 drop_reasons[HF_DROP_REASON_WORDS]; /* which reasons are aggregated */
 };
 
-#define HF_WATCH_BIT(n) (1ull << ((n) & 63))
+#define HF_WATCH_BIT(n) (1ull << ((n)&63))
 
 /*
  * The filter maps (keys: __u32 netns inode, __u64 cgroup id, __u16 port, a name of
@@ -122,6 +122,20 @@ struct hf_exit_verdict {
 	__u32 status;   /* as waitpid() gives it */
 	__u32 oom;
 	char comm[HF_COMM_SIZE];
+};
+
+/* Drops that no watched socket saw, by reason and owner. */
+#define HF_DROP_COUNTS_MAX 2048u
+
+struct hf_drop_key {
+	__u64 cgroup_id;
+	__u32 netns;
+	__u32 reason;
+};
+
+struct hf_drop_count {
+	__u64 count; /* since the last record */
+	__u64 told_ns;
 };
 
 /* Counts of what went wrong inside the programs, one index each. */

@@ -168,6 +168,20 @@ static void drops_are_aggregated_by_reason(void **state)
 	kt_run(&b, "user_timeout", "4");
 	kt_drain(t);
 	assert_in_range(t->n_events, 0, 1);
+	assert_int_equal(hf_kernel_flush_drops(t->kernel), 0);
+
+	/* The rest is told when the window is over, without another packet. */
+	t->n_events = t->n_ends = 0;
+	p.drop_window_ns = 1;
+	set_policy(t, &p);
+	assert_int_equal(hf_kernel_flush_drops(t->kernel), 1);
+	assert_int_equal(hf_kernel_flush_drops(t->kernel), 0);
+	kt_drain(t);
+	assert_int_equal(t->n_events, 1);
+	assert_true(t->events[0].header.weight >= 1);
+	assert_int_equal(t->events[0].conn.conn.reason, reason);
+	assert_int_equal(t->events[0].conn.conn.netns, t->netns);
+	assert_string_equal(kt_decode(t, &t->events[0])->reason, "SOCKET_FILTER");
 }
 
 static bool drops_name_the_receiver(void)
