@@ -209,6 +209,10 @@ class FakeServer:
         )
         return message(f2=message(f3=message(f1=cert.public_bytes(serialization.Encoding.PEM), f3=pem(self.ca[0]))))
 
+    def _acks(self):
+        last = {stream: high for stream, _, high, _ in self.batches}
+        return [message(f1=stream, f2=high) for stream, high in last.items()]
+
     def _batch(self, c, body):
         batch = (first(body, 1), first(body, 2), first(body, 3), first(body, 6, 0))
         if self.batch_max is not None and batch[3] > self.batch_max:
@@ -227,7 +231,7 @@ class FakeServer:
             fields["f4"] = self._certificate(first(parse(first(parse(first(parse(asked), 1)), 1)), 1))
         kind, body = custom(m)
         if self.session and kind == "hello":
-            welcome = {"f1": first(body, 3), "f2": "authorized", "f3": time.time_ns(), "f4": 20, "f5": 10, "f9": "endpoint", "f10": "dev", **self.welcome}
+            welcome = {"f1": first(body, 3), "f2": "authorized", "f3": time.time_ns(), "f4": 20, "f5": 10, "f8": self._acks(), "f9": "endpoint", "f10": "dev", **self.welcome}
             c.custom("welcome", message(**welcome), f10=message(f1=[SESSION, TELEMETRY]), **fields)
         elif self.session and kind == "heartbeat":
             c.custom("heartbeat_ack", message(f1=first(body, 1), f2=first(body, 2), f3=time.time_ns(), f4="authorized"), **fields)
