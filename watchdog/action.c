@@ -35,13 +35,8 @@
 #define TIMER_US      1000u /* accuracy: 0 would mean 250 ms */
 
 static const struct hf_action_handler *const handlers[] = {
-	&hf_action_start,
-	&hf_action_stop,
-	&hf_action_restart,
-	&hf_action_update,
-	&hf_action_rollback,
-	&hf_action_scan,
-	&hf_action_collect,
+	&hf_action_start,    &hf_action_stop, &hf_action_restart, &hf_action_update,
+	&hf_action_rollback, &hf_action_scan, &hf_action_collect,
 };
 
 static const struct hf_action_handler *find_handler(const char *kind)

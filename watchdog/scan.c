@@ -151,10 +151,10 @@ static int list_programs(char why[static 128])
 		return -errno;
 	(void)hf_strlcpy(why, "have", 128);
 	r = hf_kernel_list(&b);
+	if (r == 0)
+		r = hf_write_full(fd, b.data, b.len);
 	if (r < 0)
 		(void)hf_strf(why, 128, "the kernel does not list them: %s", strerror(-r));
-	else
-		r = hf_write_full(fd, b.data, b.len);
 	hf_buf_done(&b);
 	return lseek(fd, 0, SEEK_SET) < 0 ? -errno : TAKE_FD(fd);
 }

@@ -67,8 +67,8 @@ static int make_params(const struct hf_ctl *c, const struct hf_scan_wish *w)
 	/* What it cannot read of the configuration it does without: these are only exceptions. */
 	r = hf_config_load(&hf_config_table, AT_FDCWD, c->paths.config, &config, NULL, NULL, NULL);
 	if (r >= 0)
-		r = append_paths(&b, "exclude", (const char *const *)config.scan.exclude.items,
-				 config.scan.exclude.n);
+		(void)append_paths(&b, "exclude", (const char *const *)config.scan.exclude.items,
+				   config.scan.exclude.n);
 	hf_config_done(&hf_config_table, &config);
 	if (w->checks)
 		(void)hf_buf_appendf(&b, "checks %s\n", w->checks);

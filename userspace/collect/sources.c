@@ -41,7 +41,8 @@ static int ask(const char *socket_path, Bus__Request *q, Bus__Response **ret, ch
 		r = hf_pb_unpack(&bus__response__descriptor, answer.data, answer.len, &m);
 	hf_buf_done(&request);
 	hf_buf_done(&answer);
-	if (r < 0) {
+	if (r < 0 || !m) {
+		r = r < 0 ? r : -EPROTO;
 		(void)hf_strf(why, 160, "ask '%s': %s", socket_path, strerror(-r));
 		return r;
 	}
@@ -125,7 +126,7 @@ static int make_events(struct hf_collect *c, struct hf_buf *out, bool *ret_cut,
 		_cleanup_free_ char *text = NULL;
 		json_t *v = hf_event_json(m->events->items[i]);
 
-		text = v ? json_dumps(v, HF_JSON_FLAGS | JSON_COMPACT) : NULL;
+		text = v ? json_dumps(v, HF_JSON_FLAGS) : NULL;
 		json_decref(v);
 		r = text ? hf_buf_appendf(out, "%s\n", text) : -ENOMEM;
 	}

@@ -213,11 +213,12 @@ int hf_check_writable(struct hf_scan *s)
 					    "/lib/systemd/system",
 					    "/etc/cron.d",
 					    "/etc/init.d"};
+	const size_t n = HF_ARRAY_SIZE(units);
 	struct stat st;
 	int r = look_at_path(s);
 
-	for (size_t i = 0; i < HF_ARRAY_SIZE(units) && r == 0; i++) {
-		hf_scan_fraction(s, 0.4 + 0.6 * (double)i / HF_ARRAY_SIZE(units));
+	for (size_t i = 0; i < n && r == 0; i++) {
+		hf_scan_fraction(s, 0.4 + 0.6 * (double)i / (double)n);
 		/* /lib is /usr/lib on merged systems. */
 		if (hf_streq(units[i], "/lib/systemd/system") &&
 		    hf_scan_lstat(s, "/lib", &st) == 0 && S_ISLNK(st.st_mode))
