@@ -22,13 +22,16 @@ static bool signature_ok(const struct hf_public_key *key, const char *purpose,
 {
 	uint8_t text[SIGNED_MAX];
 	size_t n = strlen(purpose) + 1; /* its NUL separates */
+	bool ok;
 
 	if (signature->len != HF_SIGNATURE_SIZE || what->len > sizeof(text) - n)
 		return false;
 	memcpy(text, purpose, n);
 	if (what->len)
 		memcpy(text + n, what->data, what->len);
-	return hf_key_verify(key, text, n + what->len, signature->data);
+	ok = hf_key_verify(key, text, n + what->len, signature->data);
+	hf_crypto_rest();
+	return ok;
 }
 
 static bool uuid_ok(const char *text)

@@ -223,6 +223,7 @@ int hf_kernel_open(const struct hf_kernel_options *options, struct hf_kernel **r
 		set_up(k, options);
 	/* The loader's peak is many times what stays (I3). */
 	(void)malloc_trim(0);
+	hf_kernel_object_release();
 	log_result(k);
 	*ret = k;
 	return 0;

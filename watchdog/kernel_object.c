@@ -15,6 +15,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <bpf/bpf.h>
@@ -180,6 +181,28 @@ int hf_kernel_probe(struct hf_kernel *k)
 static const void *object_bytes(const struct hf_kernel *k, size_t *ret_size)
 {
 	return k->old_object ? holdfast_old__elf_bytes(ret_size) : holdfast__elf_bytes(ret_size);
+}
+
+/*
+ * The objects are half of this program and read at its start only. They are constant data of the
+ * program's file, so dropping the pages loses nothing: they come back from the page cache.
+ */
+void hf_kernel_object_release(void)
+{
+	const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+	const char *objects[2];
+	size_t n[2];
+
+	objects[0] = holdfast__elf_bytes(&n[0]);
+	objects[1] = holdfast_old__elf_bytes(&n[1]);
+	for (int i = 0; i < 2; i++) {
+		/* Whole pages of the object only: beside it may be what was relocated. */
+		uintptr_t from = ((uintptr_t)objects[i] + page - 1) & ~(page - 1);
+		uintptr_t to = ((uintptr_t)objects[i] + n[i]) & ~(page - 1);
+
+		if (to > from)
+			(void)madvise((void *)from, to - from, MADV_DONTNEED);
+	}
 }
 
 /* FNV-1a: to tell schemas apart, not to protect anything. */

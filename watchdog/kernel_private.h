@@ -115,6 +115,8 @@ const char *hf_kernel_refusal(void);
 /* Fills features, names, and which programs are out of the question. -ENOENT: no BTF. */
 int hf_kernel_probe(struct hf_kernel *k);
 /* Over everything that a set of pins depends on. */
+/* Lets go of the memory that the objects in this program take. */
+void hf_kernel_object_release(void);
 uint64_t hf_kernel_schema(const struct hf_kernel *k);
 /* Loads, fills, pins and attaches. */
 int hf_kernel_load_fresh(struct hf_kernel *k, const struct hf_policy *policy);

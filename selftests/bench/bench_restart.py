@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """SIGKILL of the agent → new process exec'd → online again; resident memory of both daemons."""
 
+import json
 import os
 import signal
 import time
@@ -10,7 +11,7 @@ from instance import wait_for
 
 KILLS = 100
 QUIET_S = 0.06  # nothing else of ours runs while the agent comes back
-CONFIG = "channel:\n  immediate_per_minute: 600\nrestart:\n  settle_s: 0\n"
+CONFIG = "channel:\n  immediate_per_minute: 600\nrestart:\n  settle_s: 0\nrelease:\n  probation_s: 1\n"
 
 
 def rss_kib(pid):
@@ -21,6 +22,8 @@ def rss_kib(pid):
 def rows():
     with bench_instance(CONFIG) as i:
         to_exec, to_online = [], []
+        # A version on trial has its try written down, durably, before each exec. Measured is one that is committed.
+        wait_for(lambda: all(x["phase"] == "committed" for x in json.loads(i.cli("release", "list", "--json").stdout)["items"]), 60, "the agent's version to be committed")
         for _ in range(KILLS):
             pid = i.agent()["pid"]
             known = {o["id"] for o in i.local_outages()}

@@ -214,7 +214,7 @@ static const struct hf_config_entry entries[] = {
 	     "the watchdog's own."),
 	SIZE(kernel.urgent_ring_bytes, 64 * KIB, 16 * MIB, "256KiB", NULL,
 	     "Room for urgent kernel events; a power of two.", .restart = true),
-	SIZE(kernel.bulk_ring_bytes, 64 * KIB, 64 * MIB, "4MiB", NULL,
+	SIZE(kernel.bulk_ring_bytes, 64 * KIB, 64 * MIB, "1MiB", NULL,
 	     "Room for all other kernel events; a power of two.", .restart = true),
 
 	ENUM(log.level, log_levels, "info", "How much is logged.", .env = "HOLDFAST_LOG"),

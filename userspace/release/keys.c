@@ -2,21 +2,33 @@
 /*
  * The one file of the release library that calls OpenSSL. Silent.
  *
+ * SHA-256 is the library's own function, not its EVP: the watchdog hashes what it executes, and EVP makes
+ * 1.7 MiB of providers and configuration resident for that (measured); a signature is checked rarely.
+ *
  * I1 whatever the library answers but a plain yes is a no: hf_key_verify() fails closed.
  */
+/* SHA256_Init() and its like are declared deprecated since 3.0, for there is a way with providers. */
+#define OPENSSL_SUPPRESS_DEPRECATED
+
 #include "userspace/release/keys.h"
 
 #include <errno.h>
+#include <link.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <openssl/err.h>
 #include <openssl/evp.h>
+#include <openssl/sha.h>
 
 #include "base/assert.h"
 #include "base/random.h"
 
 struct hf_digest {
-	EVP_MD_CTX *ctx;
+	SHA256_CTX sha256;
+	EVP_MD_CTX *ctx; /* NULL: SHA-256 */
 	unsigned size;
 };
 
@@ -96,34 +108,30 @@ bool hf_key_verify(const struct hf_public_key *k, const void *msg, size_t len,
 	return ok;
 }
 
-static const EVP_MD *method(enum hf_digest_kind kind)
-{
-	switch (kind) {
-	case HF_DIGEST_SHA256:
-		return EVP_sha256();
-	case HF_DIGEST_BLAKE2B512:
-		return EVP_blake2b512();
-	case _HF_DIGEST_MAX:
-		break;
-	}
-	return NULL;
-}
-
 int hf_digest_new(enum hf_digest_kind kind, struct hf_digest **ret)
 {
 	_cleanup_(hf_digest_freep) struct hf_digest *d = calloc(1, sizeof(*d));
-	const EVP_MD *md = method(kind);
 
-	hf_assert(md);
 	if (!d)
 		return -ENOMEM;
-	d->ctx = EVP_MD_CTX_new();
-	if (!d->ctx)
-		return -ENOMEM;
-	d->size = (unsigned)EVP_MD_get_size(md);
-	hf_assert(d->size <= HF_DIGEST_SIZE_MAX);
-	if (EVP_DigestInit_ex(d->ctx, md, NULL) != 1)
-		return library_error();
+	switch (kind) {
+	case HF_DIGEST_SHA256:
+		d->size = HF_SHA256_SIZE;
+		if (SHA256_Init(&d->sha256) != 1)
+			return library_error();
+		break;
+	case HF_DIGEST_BLAKE2B512:
+		d->ctx = EVP_MD_CTX_new();
+		if (!d->ctx)
+			return -ENOMEM;
+		d->size = (unsigned)EVP_MD_get_size(EVP_blake2b512());
+		hf_assert(d->size <= HF_DIGEST_SIZE_MAX);
+		if (EVP_DigestInit_ex(d->ctx, EVP_blake2b512(), NULL) != 1)
+			return library_error();
+		break;
+	case _HF_DIGEST_MAX:
+		hf_assert(false);
+	}
 	*ret = TAKE_PTR(d);
 	return 0;
 }
@@ -138,14 +146,18 @@ struct hf_digest *hf_digest_free(struct hf_digest *d)
 
 int hf_digest_add(struct hf_digest *d, const void *data, size_t len)
 {
-	return EVP_DigestUpdate(d->ctx, data, len) == 1 ? 0 : library_error();
+	int ok =
+		d->ctx ? EVP_DigestUpdate(d->ctx, data, len) : SHA256_Update(&d->sha256, data, len);
+
+	return ok == 1 ? 0 : library_error();
 }
 
 int hf_digest_end(struct hf_digest *d, uint8_t *dst)
 {
-	unsigned len = 0;
+	unsigned len = d->size;
+	int ok = d->ctx ? EVP_DigestFinal_ex(d->ctx, dst, &len) : SHA256_Final(dst, &d->sha256);
 
-	return EVP_DigestFinal_ex(d->ctx, dst, &len) == 1 && len == d->size ? 0 : library_error();
+	return ok == 1 && len == d->size ? 0 : library_error();
 }
 
 int hf_key_scrypt(const char *passphrase, const uint8_t *salt, size_t salt_len, uint64_t n,
@@ -164,9 +176,35 @@ int hf_key_scrypt(const char *passphrase, const uint8_t *salt, size_t salt_len, 
 
 int hf_sha256(const void *data, size_t len, uint8_t ret[static HF_SHA256_SIZE])
 {
-	unsigned n = 0;
+	SHA256_CTX c; /* SHA256() itself goes through EVP */
 
-	return EVP_Digest(data, len, ret, &n, EVP_sha256(), NULL) == 1 && n == HF_SHA256_SIZE
+	return SHA256_Init(&c) == 1 && SHA256_Update(&c, data, len) == 1 &&
+			       SHA256_Final(ret, &c) == 1
 		       ? 0
 		       : library_error();
+}
+
+/* The read-only segments of libcrypto: constant pages of its file, so that dropping them loses nothing. */
+static int drop_segments(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+
+	(void)size;
+	(void)arg;
+	if (!strstr(info->dlpi_name, "libcrypto"))
+		return 0;
+	for (int i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *h = &info->dlpi_phdr[i];
+		uintptr_t from = (info->dlpi_addr + h->p_vaddr + page - 1) & ~(page - 1);
+		uintptr_t to = (info->dlpi_addr + h->p_vaddr + h->p_memsz) & ~(page - 1);
+
+		if (h->p_type == PT_LOAD && !(h->p_flags & PF_W) && to > from)
+			(void)madvise((void *)from, to - from, MADV_DONTNEED);
+	}
+	return 1;
+}
+
+void hf_crypto_rest(void)
+{
+	(void)dl_iterate_phdr(drop_segments, NULL);
 }

@@ -197,7 +197,7 @@ static void documented_defaults(void **state)
 	assert_int_equal(c.hang.stretch_ms, 30000);
 	assert_int_equal(c.kernel.mode, HF_CONFIG_KERNEL_AUTO);
 	assert_int_equal(c.kernel.urgent_ring_bytes, 256 << 10);
-	assert_int_equal(c.kernel.bulk_ring_bytes, 4 << 20);
+	assert_int_equal(c.kernel.bulk_ring_bytes, 1 << 20);
 	assert_int_equal(hf_config_log_level(c.log.level), HF_LOG_INFO);
 	hf_config_done(&hf_config_table, &c);
 }
