@@ -319,16 +319,11 @@ static void print(struct run *r)
 static struct options parse_options(int argc, char **argv)
 {
 	static const struct option table[] = {
-		{"host", required_argument, NULL, 'h'},
-		{"port", required_argument, NULL, 'p'},
-		{"ca", required_argument, NULL, 'a'},
-		{"cert", required_argument, NULL, 'c'},
-		{"key", required_argument, NULL, 'k'},
-		{"token", required_argument, NULL, 't'},
-		{"count", required_argument, NULL, 'n'},
-		{"json", no_argument, NULL, 'j'},
-		{"paced", no_argument, NULL, 's'},
-		{},
+		{"host", required_argument, NULL, 'h'},  {"port", required_argument, NULL, 'p'},
+		{"ca", required_argument, NULL, 'a'},    {"cert", required_argument, NULL, 'c'},
+		{"key", required_argument, NULL, 'k'},   {"token", required_argument, NULL, 't'},
+		{"count", required_argument, NULL, 'n'}, {"json", no_argument, NULL, 'j'},
+		{"paced", no_argument, NULL, 's'},       {},
 	};
 	struct options o = {.host = "127.0.0.1", .count = 200};
 	int c;

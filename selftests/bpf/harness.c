@@ -365,8 +365,10 @@ void kt_show(struct kt *t)
 	for (i = 0; i < t->n_events && i < 20; i++) {
 		const Bus__Event *e = kt_decode(t, &t->events[i]);
 
-		print_error("  %s %u/%llu %s pid %u '%s' (%s) %s -> %s state %u reason %s: %s\n", e->ring,
-			    t->events[i].header.cpu, (unsigned long long)t->events[i].header.seq, e->kind, e->pid, e->comm, e->owner_src, e->local, e->peer,
+		print_error("  %s %u/%llu %s pid %u '%s' (%s) %s -> %s state %u reason %s: %s\n",
+			    e->ring, t->events[i].header.cpu,
+			    (unsigned long long)t->events[i].header.seq, e->kind, e->pid, e->comm,
+			    e->owner_src, e->local, e->peer,
 			    e->conn ? t->events[i].conn.conn.state : 0, e->reason, e->detail);
 	}
 }

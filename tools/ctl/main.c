@@ -38,8 +38,7 @@ static const struct verb {
 	 "which version runs; install one, go back"},
 	{"config", hf_ctl_config, "{check [FILE]|show|reload}", "the configuration"},
 	{"doctor", NULL, NULL, NULL},
-	{"scan", hf_ctl_scan,
-	 "[--checks A,B] [--path P]... [--accept-baseline] [--local]",
+	{"scan", hf_ctl_scan, "[--checks A,B] [--path P]... [--accept-baseline] [--local]",
 	 "what on this host is not as it should be"},
 };
 

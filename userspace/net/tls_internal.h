@@ -28,7 +28,7 @@ struct hf_tls_context {
 		[128]; /* name of the CA we trust, for error texts; "" for the system's store */
 	uint8_t pins[HF_TLS_PINS_MAX][32];
 	size_t n_pins;
-	time_t verify_at; /* 0: now */
+	time_t verify_at;     /* 0: now */
 	uint8_t identity[32]; /* hash of trust, pins and client certificate */
 	struct hf_tls_session sessions[HF_TLS_SESSIONS_MAX];
 	uint64_t stored;

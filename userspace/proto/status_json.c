@@ -4,8 +4,8 @@
 
 #include "base/str.h"
 #include "userspace/proto/event_json.h"
-#include "userspace/proto/release_json.h"
 #include "userspace/proto/outage_json.h"
+#include "userspace/proto/release_json.h"
 
 static json_t *error_json(const char *error)
 {

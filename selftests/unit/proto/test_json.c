@@ -220,10 +220,11 @@ static void status_with_both_daemons(void **state)
 		"\"restarts\":0,\"last_exit\":null,\"status\":null,\"rss_bytes\":null,"
 		"\"last_stderr\":null,\"confinement\":null}],\"releases\":[],\"programs\":[{\"name\":\"tcp_state\","
 		"\"attached\":true,\"reason\":null,\"missed\":4}]}");
-	assert_json(json_incref(json_object_get(v, "telemetry")),
-		    "{\"generated\":9,\"delivered\":0,\"in_ring\":0,\"lost\":0,\"filtered\":0,"
-		    "\"throttled\":0,\"spooled\":0,\"acked\":0,\"blind_ms\":0,"
-		    "\"programs\":[{\"name\":\"tcp_state\",\"attached\":true,\"reason\":null,\"missed\":4}]}");
+	assert_json(
+		json_incref(json_object_get(v, "telemetry")),
+		"{\"generated\":9,\"delivered\":0,\"in_ring\":0,\"lost\":0,\"filtered\":0,"
+		"\"throttled\":0,\"spooled\":0,\"acked\":0,\"blind_ms\":0,"
+		"\"programs\":[{\"name\":\"tcp_state\",\"attached\":true,\"reason\":null,\"missed\":4}]}");
 	json_decref(v);
 }
 
