@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/file.h>
 
+#include "base/assert.h"
 #include "base/fd.h"
 #include "base/random.h"
 #include "holdfast/action.h"
@@ -112,6 +113,8 @@ static int write_file(int dirfd, const struct hf_action_key *old, uint64_t unix_
 	Action__KeyFile m = ACTION__KEY_FILE__INIT;
 	size_t skip = 0;
 	int r = hf_key_generate(&fresh);
+
+	hf_assert(!old || old->file); /* it was loaded from one */
 
 	if (r == 0)
 		r = make_link(&fresh, old ? &old->secret : NULL, unix_ns, &link, signature);

@@ -355,11 +355,14 @@ static void accept_new(struct hf_agent_actions *a, const Action__Deliver *m)
 	struct item *i = NULL;
 	int r = hf_action_journal_add(a->journal, m->action_id, portal_now(a), &rec);
 
-	if (r == 0 && !(i = item_new(a, rec))) {
-		hf_action_journal_remove(a->journal, rec);
-		r = -ENOMEM;
+	if (r == 0) {
+		i = item_new(a, rec);
+		if (!i) {
+			hf_action_journal_remove(a->journal, rec);
+			r = -ENOMEM;
+		}
 	}
-	if (r < 0) {
+	if (r < 0 || !i) {
 		send_refusal(a, m->action_id, HF_ACTION_REJECTED,
 			     r == -EINVAL ? HF_ACTION_REFUSED_MALFORMED : HF_ACTION_REFUSED_BUSY,
 			     NULL);

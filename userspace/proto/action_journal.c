@@ -290,6 +290,7 @@ static int load_one(struct hf_action_journal *j, const char *name)
 		hf_action_record_text(&rec->text, "its record was damaged on disk");
 		j->damaged++;
 	}
+	hf_assert(rec);
 	insert(j, rec);
 	return 0;
 }
