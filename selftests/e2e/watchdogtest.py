@@ -102,13 +102,21 @@ class Bus:
     def raw(self, body, timeout_s=10):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
             s.settimeout(timeout_s)
-            s.connect(self.path)
+            self._connect(s)
             s.sendall(b"\0SP\0" + struct.pack(">HH", 0x30, 0))
             self._exactly(s, 8)
             payload = struct.pack(">I", 0x80000001) + body
             s.sendall(b"\x01" + struct.pack(">Q", len(payload)) + payload)
             head = self._exactly(s, 9)
             return self._exactly(s, struct.unpack(">Q", head[1:])[0])[4:]
+
+    def _connect(self, s):
+        # By its directory's descriptor: a path of ours may be longer than an address can be.
+        directory = os.open(os.path.dirname(self.path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            s.connect(f"/proc/self/fd/{directory}/{os.path.basename(self.path)}")
+        finally:
+            os.close(directory)
 
     @staticmethod
     def _exactly(s, n):
