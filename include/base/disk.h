@@ -6,9 +6,7 @@
  * take seconds. Needs libsystemd, which whoever uses it links.
  *
  * Waiting jobs of one path are coalesced unless somebody waits for them (done): only the last
- * content matters; and such a job waits HF_DISK_LINGER_MS for its successor, since a file that
- * changes once changes again soon, and the moment after a change is when its process is busy (an
- * outage's record and the dial that ends the outage). Bounds: HF_DISK_JOBS_MAX waiting jobs, HF_DISK_BYTES_MAX
+ * content matters. Bounds: HF_DISK_JOBS_MAX waiting jobs, HF_DISK_BYTES_MAX
  * each (-ENOBUFS, -EMSGSIZE).
  */
 #pragma once
@@ -48,6 +46,13 @@ int hf_disk_write(struct hf_disk *d, const char *path, const void *data, size_t 
  */
 int hf_disk_copy(struct hf_disk *d, const char *path, int fd, uint64_t len, mode_t mode,
 		 hf_disk_done_fn done, void *userdata);
+/*
+ * The same for a file that changes again soon, and whose change comes when its process is busy (an
+ * outage's record and the dial that ends the outage): waits HF_DISK_LINGER_MS for a later content, or
+ * until something that may not wait is asked for.
+ */
+int hf_disk_write_later(struct hf_disk *d, const char *path, const void *data, size_t len,
+			mode_t mode);
 /* A missing file is success. */
 int hf_disk_unlink(struct hf_disk *d, const char *path, hf_disk_done_fn done, void *userdata);
 /* Bytes handled so far (for the progress of the worker) and whether something waits. */

@@ -247,8 +247,8 @@ static void store(struct hf_outages *o, const struct entry *e)
 		head.crc = hf_crc32c(0, buf.data + 8, buf.len - 8);
 		memcpy(buf.data, &head, sizeof(head));
 		path_of(e->rec, path, sizeof(path));
-		(void)hf_disk_write(o->disk, path, buf.data, buf.len, 0600, NULL,
-				    NULL); /* memory still has it; the portal gets it from there */
+		/* Refused, it is still in memory, and the portal gets it from there. */
+		(void)hf_disk_write_later(o->disk, path, buf.data, buf.len, 0600);
 	}
 	hf_buf_done(&buf);
 }

@@ -30,7 +30,7 @@ struct job {
 	mode_t mode;
 	hf_disk_done_fn done;
 	void *userdata;
-	uint64_t due_ns; /* monotonic */
+	uint64_t due_ns; /* monotonic; 0: at once */
 	int r;
 };
 
@@ -45,7 +45,7 @@ struct hf_disk {
 	struct job *queue;    /* waiting, in order */
 	struct job *finished; /* done, newest first */
 	unsigned n_queue;
-	unsigned n_awaited; /* of these, with a done() */
+	unsigned n_prompt; /* of these, those that may not wait */
 	bool busy, stop, started, closing;
 	uint64_t progress;
 };
@@ -118,8 +118,8 @@ static int perform(int dirfd, const struct job *j)
 /* Until when the first job may wait for a later content of the same path; 0: no longer. */
 static uint64_t due(const struct hf_disk *d)
 {
-	return d->n_awaited || d->closing || d->n_queue > HF_DISK_JOBS_MAX / 2 ? 0
-									       : d->queue->due_ns;
+	return d->n_prompt || d->closing || d->n_queue > HF_DISK_JOBS_MAX / 2 ? 0
+									      : d->queue->due_ns;
 }
 
 static void *writer(void *arg)
@@ -147,7 +147,7 @@ static void *writer(void *arg)
 		}
 		d->queue = j->next;
 		d->n_queue--;
-		d->n_awaited -= j->done != NULL;
+		d->n_prompt -= j->due_ns == 0;
 		d->busy = true;
 		(void)pthread_mutex_unlock(&d->lock);
 		r = perform(d->dirfd, j);
@@ -301,6 +301,7 @@ static int enqueue(struct hf_disk *d, struct job *j)
 		if (!old->done && hf_streq(old->path, j->path)) {
 			*p = old->next;
 			d->n_queue--;
+			d->n_prompt -= old->due_ns == 0;
 			job_free(old);
 			if (!*p)
 				break;
@@ -313,8 +314,7 @@ static int enqueue(struct hf_disk *d, struct job *j)
 			p = &(*p)->next;
 		*p = j;
 		d->n_queue++;
-		d->n_awaited += j->done != NULL;
-		j->due_ns = hf_now_monotonic_ns() + LINGER_NS;
+		d->n_prompt += j->due_ns == 0;
 		(void)pthread_cond_signal(&d->work);
 	}
 	(void)pthread_mutex_unlock(&d->lock);
@@ -336,8 +336,8 @@ static struct job *job_new(const char *path, hf_disk_done_fn done, void *userdat
 	return j;
 }
 
-int hf_disk_write(struct hf_disk *d, const char *path, const void *data, size_t len, mode_t mode,
-		  hf_disk_done_fn done, void *userdata)
+static int write_job(struct hf_disk *d, const char *path, const void *data, size_t len, mode_t mode,
+		     uint64_t due_ns, hf_disk_done_fn done, void *userdata)
 {
 	struct job *j;
 
@@ -354,7 +354,20 @@ int hf_disk_write(struct hf_disk *d, const char *path, const void *data, size_t 
 	memcpy(j->data, data, len);
 	j->len = len;
 	j->mode = mode;
+	j->due_ns = due_ns;
 	return enqueue(d, j);
+}
+
+int hf_disk_write(struct hf_disk *d, const char *path, const void *data, size_t len, mode_t mode,
+		  hf_disk_done_fn done, void *userdata)
+{
+	return write_job(d, path, data, len, mode, 0, done, userdata);
+}
+
+int hf_disk_write_later(struct hf_disk *d, const char *path, const void *data, size_t len,
+			mode_t mode)
+{
+	return write_job(d, path, data, len, mode, hf_now_monotonic_ns() + LINGER_NS, NULL, NULL);
 }
 
 int hf_disk_copy(struct hf_disk *d, const char *path, int fd, uint64_t len, mode_t mode,

@@ -2,6 +2,7 @@
 /* The writer of small files: what is written, in which order, and what the owner hears. */
 #include "selftests/unit/agent/loop_util.h"
 
+#include <poll.h>
 #include <sys/stat.h>
 
 #include "base/disk.h"
@@ -67,6 +68,30 @@ static void the_last_content_of_a_path_wins(void **state)
 	assert_ok(hf_disk_write(disk, "b", "last", 4, 0600, on_done, &h));
 	hf_test_run_until(event, &h.done);
 	assert_content(d, "a", "999");
+	hf_disk_free(disk);
+	sd_event_unref(event);
+}
+
+static void what_may_wait_is_replaced_by_what_comes_later_and_hurried_by_what_may_not(void **state)
+{
+	const struct hf_test_dir *d = *state;
+	struct heard h = {};
+	struct hf_disk *disk;
+	sd_event *event;
+
+	assert_ok(sd_event_new(&event));
+	assert_ok(hf_disk_new(event, d->fd, &disk));
+	assert_ok(hf_disk_write_later(disk, "a", "old", 3, 0600));
+	assert_ok(hf_disk_write_later(disk, "a", "new", 3, 0600));
+	/* In order: when the second is written, the first one is. */
+	assert_ok(hf_disk_write(disk, "b", "now", 3, 0600, on_done, &h));
+	hf_test_run_until(event, &h.done);
+	assert_content(d, "a", "new");
+	/* And it does not wait for ever. */
+	assert_ok(hf_disk_write_later(disk, "a", "last", 4, 0600));
+	for (int i = 0; i < 5000 && !hf_disk_idle(disk); i++)
+		(void)poll(NULL, 0, 1);
+	assert_content(d, "a", "last");
 	hf_disk_free(disk);
 	sd_event_unref(event);
 }
@@ -165,6 +190,9 @@ int main(void)
 						hf_test_dir_setup, hf_test_dir_teardown),
 		cmocka_unit_test_setup_teardown(the_last_content_of_a_path_wins, hf_test_dir_setup,
 						hf_test_dir_teardown),
+		cmocka_unit_test_setup_teardown(
+			what_may_wait_is_replaced_by_what_comes_later_and_hurried_by_what_may_not,
+			hf_test_dir_setup, hf_test_dir_teardown),
 		cmocka_unit_test_setup_teardown(every_owner_that_waits_is_told_once,
 						hf_test_dir_setup, hf_test_dir_teardown),
 		cmocka_unit_test_setup_teardown(closing_writes_what_is_queued, hf_test_dir_setup,
