@@ -347,9 +347,10 @@ static void arm(struct hf_session *s)
 		(void)sd_event_source_set_enabled(s->timer, SD_EVENT_ONESHOT);
 }
 
-/* Sends m with whatever of the status the portal lacks. */
-static int transmit(struct hf_session *s, Opamp__AgentToServer *m)
+/* Sends what is in message with whatever of the status the portal lacks. */
+static int transmit(struct hf_session *s, const Opamp__AgentToServer *message)
 {
+	Opamp__AgentToServer m = *message; /* it points into report, which ends with this call */
 	struct report report = {};
 	struct hf_buf buf = {};
 	int r = 0;
@@ -357,12 +358,12 @@ static int transmit(struct hf_session *s, Opamp__AgentToServer *m)
 	if (s->over)
 		return -EPIPE;
 	if (s->full_state_wanted || s->status_changed)
-		r = add_full_state(m, &report, s->self,
+		r = add_full_state(&m, &report, s->self,
 				   s->full_state_wanted || !s->self->config_sent);
 	if (s->full_state_wanted || s->settings_changed)
-		add_settings(m, &report, s->self);
+		add_settings(&m, &report, s->self);
 	if (r >= 0)
-		r = encode(m, s->self, &buf);
+		r = encode(&m, s->self, &buf);
 	if (r >= 0) {
 		r = hf_link_send(s->link, buf.data, buf.len);
 		if (r < 0) {
