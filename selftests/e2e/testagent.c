@@ -278,7 +278,8 @@ int main(int argc, char **argv)
 		(void)printf("testagent %s\n", version);
 		return 0;
 	}
-	if (argc != 3 || hf_paths_init(argv[2], &paths) < 0)
+	/* --dir DIR, or the installed instance. */
+	if ((argc != 1 && argc != 3) || hf_paths_init(argc == 3 ? argv[2] : NULL, &paths) < 0)
 		return 2;
 	if (!is_release)
 		read_mode();

@@ -44,10 +44,10 @@ SYSTEMD_KERNELS ?= 6.1 5.10 6.12 sid
 VM_SYSTEMD      := selftests/vm/systemd/vm-systemd
 
 .PHONY: vm-systemd
-vm-systemd: ## install the .debs on Debian 12 with systemd, on each kernel, and break things
+vm-systemd: $(O)/test/testagent ## install the .debs on Debian 12 with systemd, on each kernel, and break things
 	$(Q)$(MAKE) deps GROUPS="vm"
 	$(Q)$(MAKE) deb
 	$(Q)$(MAKE) deb VERSION=$(NEXT_VERSION) DEB_DIR=$(O)/deb-next
 	$(Q)mkdir -p $(O)/vm-systemd/debs && cp $(O)/deb/*.deb $(O)/deb-next/holdfast_$(NEXT_VERSION)_amd64.deb $(O)/vm-systemd/debs/
 	$(Q)$(VM_SYSTEMD) --out $(O)/vm-systemd --debs $(O)/vm-systemd/debs --version $(VERSION) \
-		--next $(NEXT_VERSION) $(if $(T),--only '$(T)') $(SYSTEMD_KERNELS)
+		--next $(NEXT_VERSION) --testagent $(O)/test/testagent $(if $(T),--only '$(T)') $(SYSTEMD_KERNELS)

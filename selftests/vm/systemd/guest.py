@@ -251,13 +251,21 @@ def enrols_and_is_online():
         report(f"@@PROG {p['name']} {'yes' if p['attached'] else 'no'} {p.get('reason', '')}")
 
 
-@check("first", "enrols-and-is-online")
-def reload_takes_a_changed_configuration():
-    text = CONFIG.read_text().replace("#channel.heartbeat_s: 20", "channel.heartbeat_s: 15")
+def configure(key, default, value):
+    """As an administrator does: the commented-out default becomes a value."""
+    text = CONFIG.read_text()
+    require(f"#{key}: {default}\n" in text, f"config.yml has no '#{key}: {default}'")
+    text = text.replace(f"#{key}: {default}\n", f"{key}: {value}\n")
     CONFIG.write_text(text)
     run("systemctl", "reload", "holdfast.service")
-    wait_for("the value in force", lambda: re.search(r"heartbeat_s: 15", run("holdfast", "config", "show", timeout=20).stdout))
+    name = key.split(".")[-1]
+    wait_for("the value in force", lambda: re.search(rf"\b{name}: {value}\b", run("holdfast", "config", "show", timeout=20).stdout))
     memory["config"] = text
+
+
+@check("first", "enrols-and-is-online")
+def reload_takes_a_changed_configuration():
+    configure("channel.heartbeat_s", 20, 15)
 
 
 @check("first", "enrols-and-is-online")
@@ -644,21 +652,157 @@ def suspend_is_noticed_and_survived():
     require(b["pid"] == a["pid"] and component()["restarts"] == restarts, "sleep was taken for a hang")
 
 
+# ---- releases -------------------------------------------------------------------------------------------
+
+SIGNING = pathlib.Path("/root/signing")
+
+
+def release(component="agent"):
+    items = json.loads(run("holdfast", "release", "list", "--json", timeout=20).stdout)["items"]
+    return next(r for r in items if r["component"] == component)
+
+
+def wait_version(version):
+    a = wait_for(f"{version} to be online", lambda: (lambda a: a if a and a["version"] == version else None)(online()), 120)
+    require(a["instance_uid"] == memory["uid"], "another identity")
+    return a
+
+
+def wait_kept(version, component):
+    """Its trial is over."""
+    def kept():
+        r = release(component)
+        require(r["phase"] == "committed" and r["active"]["version"] == version, f"{r}")
+        return r
+
+    return wait_for(f"{version} of {component} to be committed", kept, 180, 0.5)
+
+
+def rollback_line(since, component, version_from, version_to, reason):
+    """The journal's line of it, as an administrator finds it."""
+    begins = f"Rollback of '{component}' from {version_from} to {version_to}: {reason}"
+
+    def told():
+        lines = run("journalctl", "-u", "holdfast", "--since", since, "-g", "Rollback", "-o", "cat", check=False).stdout.splitlines()
+        require(any(x.startswith(begins) for x in lines), f"no '{begins}' in {lines}")
+        return next(x for x in lines if x.startswith(begins))
+
+    return wait_for("the journal's line of the rollback", told, 30)
+
+
+def sign(*argv):
+    run("holdfast-sign", *map(str, argv), cwd=SIGNING, timeout=60)
+
+
+def bundle(component, version, program):
+    """A signed release of that program, made as an engineer would."""
+    tree_ = SIGNING / f"{component}-{version}"
+    (tree_ / "bin").mkdir(parents=True)
+    target = tree_ / "bin" / f"holdfast-{component}"
+    target.write_bytes(program)
+    target.chmod(0o755)
+    out = SIGNING / f"{component}-{version}.hfb"
+    sign("bundle", "build", "--component", component, "--version", version, "--files", tree_, "--out", out)
+    sign("bundle", "sign", "--key", "build.key", out)
+    return str(out)
+
+
+def broken_agent(mode, version):
+    """testagent of the e2e tests: it speaks the protocol and then misbehaves as its last line says."""
+    return (HERE / "testagent").read_bytes() + f"\nTESTAGENT {mode};{version}\n".encode()
+
+
 @check("first", "enrols-and-is-online")
 def upgrade_keeps_identity_and_configuration():
+    # Agent and watchdog of the new package run at once; they are kept when both were healthy for so long.
+    configure("release.probation_s", 120, 5)
+    before, known = wait_online(), {o["id"] for o in outages()}
+    require(before["version"] == memory["version"], f"version {before['version']}")
     dpkg_install(deb("holdfast", memory["next"]))
-    a = wait_for("the new version online", lambda: (lambda a: a if a and a["version"] == memory["next"] else None)(online()))
-    # Its own turn comes when the agent's trial (120 s of health) is over.
-    wait_for("the watchdog's own new version", lambda: watchdog()["version"] == memory["next"], 480, 1)
-    require(a["instance_uid"] == memory["uid"], "another identity")
-    require(CONFIG.read_text() == memory.get("config"), "config.yml was changed")
+    wait_version(memory["next"])
+    require(watchdog()["version"] == memory["next"], f"the watchdog is {watchdog()['version']}")
+    causes = [o["cause"] for o in outages() if o["id"] not in known]
+    require(causes == ["agent_update"], f"the outages of it have causes {causes}")
+    for component_ in ("agent", "watchdog"):
+        r = wait_kept(memory["next"], component_)
+        require(r["previous"]["version"] == memory["version"], f"nothing to go back to: {r}")
+    require(CONFIG.read_text() == memory["config"], "config.yml was changed")
 
 
 @check("first", "upgrade-keeps-identity-and-configuration")
+def upgrade_is_rolled_back_by_hand_and_taken_again():
+    since = wall_clock()
+    run("holdfast", "release", "rollback", timeout=60)
+    wait_version(memory["version"])
+    rollback_line(since, "agent", memory["next"], memory["version"], "asked")
+    require(release()["phase"] == "rolled_back", f"{release()}")
+    # It outlives a restart: what a person decided is not decided anew.
+    run("systemctl", "restart", "holdfast.service")
+    wait_version(memory["version"])
+    run("holdfast", "release", "rollback", timeout=60)
+    wait_version(memory["next"])
+
+
+@check("first", "upgrade-is-rolled-back-by-hand-and-taken-again")
 def downgrade_is_the_administrators_word():
     dpkg_install(deb("holdfast", memory["version"]))
-    a = wait_for("the old version online", lambda: (lambda a: a if a and a["version"] == memory["version"] else None)(online()))
-    require(a["instance_uid"] == memory["uid"], "another identity")
+    wait_version(memory["version"])
+    for component_ in ("agent", "watchdog"):
+        wait_kept(memory["version"], component_)
+    require(watchdog()["version"] == memory["version"], f"the watchdog is {watchdog()['version']}")
+
+
+@check("first", "enrols-and-is-online")
+def release_without_a_trusted_key_is_refused():
+    wait_online()
+    dpkg_install(deb("holdfast-sign", memory["version"]))
+    SIGNING.mkdir(mode=0o700)
+    sign("root-key", "new", "--unencrypted", "root")
+    sign("release-key", "new", "--unencrypted", "build")
+    memory["bundle"] = bundle("agent", "9.0.0", broken_agent("crash-ready", "9.0.0"))
+    r = run("holdfast", "release", "stage", memory["bundle"], check=False, timeout=120)
+    require(r.returncode == 1 and "no_keys" in r.stderr, f"exit {r.returncode}: {r.stderr}")
+    require(release()["candidate"] is None, f"{release()}")
+
+
+@check("first", "release-without-a-trusted-key-is-refused")
+def broken_release_is_rolled_back_and_the_failed_check_is_named():
+    sign("keys", "sign", "--root", "root.pub", "--add", "build.pub", "--key", "root.key", "/etc/holdfast/release-keys")
+    good = release()["active"]["version"]
+    for bundle_, version, reason, words in (
+            (memory["bundle"], "9.0.0", "crashes", "SIGABRT"),
+            (bundle("agent", "9.0.1", broken_agent("sleep", "9.0.1")), "9.0.1", "hangs", "")):
+        since = wall_clock()
+        began = time.monotonic()
+        run("holdfast", "release", "stage", bundle_, timeout=120)
+        line = rollback_line_of_a_trial(since, version, good, reason)
+        fact(f"staged_to_rolled_back_s_{reason}", f"{time.monotonic() - began:.1f}")
+        require(words in line, f"the journal says '{line}'")
+        wait_version(good)
+        r = release()
+        require(r["phase"] == "rolled_back" and r["last_rollback"]["reason"] == reason, f"{r}")
+
+
+def rollback_line_of_a_trial(since, version, good, reason):
+    wait_for("its trial to be over", lambda: (release()["last_rollback"] or {}).get("from") == version, 180, 0.5)
+    return rollback_line(since, "agent", version, good, reason)
+
+
+@check("first", "broken-release-is-rolled-back-and-the-failed-check-is-named")
+def broken_watchdog_is_rolled_back_under_systemd():
+    a, good, since = wait_online(), watchdog()["version"], wall_clock()
+    # It can be loaded and says a version, but is no watchdog: exits with 1.
+    run("holdfast", "release", "stage", bundle("watchdog", "9.0.2", pathlib.Path("/bin/sleep").read_bytes()), timeout=120)
+    line = wait_for("the rollback", lambda: rollback_line(since, "watchdog", "9.0.2", good, "tries_used_up"), 180)
+    require("three times" in line, f"the journal says '{line}'")
+    wait_for("the watchdog before it to answer", lambda: watchdog()["version"] == good, 60)
+    require(wait_online()["pid"] == a["pid"], "the agent was restarted")
+    require(show("holdfast.service", "ActiveState") == "active", "the unit is not active")
+
+
+@check("first", "release-without-a-trusted-key-is-refused")
+def holdfast_sign_leaves_nothing_behind():
+    run("dpkg", "-P", "holdfast-sign", timeout=300)
 
 
 @check("first", "enrols-and-is-online")
