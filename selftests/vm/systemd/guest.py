@@ -714,8 +714,9 @@ def broken_agent(mode, version):
 
 @check("first", "enrols-and-is-online")
 def upgrade_keeps_identity_and_configuration():
-    # Agent and watchdog of the new package run at once; they are kept when both were healthy for so long.
-    configure("release.probation_s", 120, 5)
+    # Agent and watchdog of the new package run at once, and are kept when they were healthy for so long.
+    # Longer than a hang takes to be seen twice: until it is, the time counts as healthy.
+    configure("release.probation_s", 120, 15)
     before, known = wait_online(), {o["id"] for o in outages()}
     require(before["version"] == memory["version"], f"version {before['version']}")
     dpkg_install(deb("holdfast", memory["next"]))
