@@ -80,8 +80,8 @@ class Plain(OpampTest):
         c = self.start(s)
         uid = bytes(range(16))
         c.send(f8=message(f1=uid))
-        c.send(f6=1)
         c.wait_message(lambda m: first(m, 1) == uid, 15, "the new uid")
+        # Who heard it hears no other, whatever happens.
         pid = self.i.agent()["pid"]
         self.kill(pid)
         wait_for(lambda: self.i.agent().get("pid") not in (None, pid), 20, "a new agent")
@@ -117,7 +117,14 @@ class Session(OpampTest):
     session = True
 
     def test_goodbye_with_the_reason_comes_before_agent_disconnect(self):
-        c = self.start(self.server())
+        s = self.server()
+        c = self.start(s)
+        # The enrolling connection was left in order as well.
+        enrolling = s.wait_connection(1)
+        self.assertIsNot(enrolling, c)
+        wait_for(lambda: enrolling.ended, 5, "the enrolling connection to end")
+        self.assertIn(9, enrolling.messages[-1])
+        self.assertEqual(enrolling.close_code, 1000)
         self.i.stop_endpoint()
         wait_for(lambda: c.ended, 5, "the connection to end")
         kinds = [custom(m) for m in c.messages]

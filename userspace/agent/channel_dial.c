@@ -312,6 +312,7 @@ static void on_attempt_done(struct hf_attempt_result *res, void *userdata)
 		} else {
 			/* The enrolling connection has done its work. */
 			ch->cb.watch(hf_link_cookie(res->link), false, ch->userdata);
+			hf_session_part(ch->self, res->link, "enrolled");
 		}
 	} else {
 		hf_channel_take_link(ch, res);

@@ -314,13 +314,28 @@ static void on_offer(const Opamp__ConnectionSettingsOffers *offer, void *userdat
 		hf_error("certificate offered by the portal: %s", err.msg);
 }
 
-static void on_new_uid(const uint8_t uid[static 16], void *userdata)
+static void on_uid_stored(int r, void *userdata)
 {
 	struct hf_channel *ch = HF_CAST(userdata, struct hf_channel, HF_CHANNEL_MAGIC);
 
-	if (hf_identity_set_uid(ch->identity, uid) >= 0)
-		hf_notice("the portal gave this agent the instance uid %s",
-			  hf_identity_uid_text(ch->identity));
+	hf_notice("the portal gave this agent the instance uid %s",
+		  hf_identity_uid_text(ch->identity));
+	if (r < 0)
+		hf_error_r(r, "keep the new instance uid over a restart");
+	if (ch->session)
+		hf_session_probe(ch->session); /* the first message with it */
+}
+
+static void on_new_uid(const uint8_t uid[static 16], void *userdata)
+{
+	struct hf_channel *ch = HF_CAST(userdata, struct hf_channel, HF_CHANNEL_MAGIC);
+	int r;
+
+	if (memcmp(uid, hf_identity_uid(ch->identity), 16) == 0)
+		return;
+	r = hf_identity_set_uid(ch->identity, uid, on_uid_stored, ch);
+	if (r < 0)
+		hf_error_r(r, "store the instance uid that the portal gave");
 }
 
 static void on_asked(void *userdata)

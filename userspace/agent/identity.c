@@ -41,6 +41,15 @@ struct hf_identity {
 	bool has_ca;
 	char *token;
 
+	/* An instance uid on its way to disk. */
+	struct {
+		unsigned writes; /* of the file, under way */
+		bool active;
+		uint8_t uid[16];
+		hf_disk_done_fn done;
+		void *userdata;
+	} uid_next;
+
 	/* A certificate on its way to disk. */
 	struct {
 		bool active;
@@ -269,12 +278,35 @@ const char *hf_identity_uid_text(const struct hf_identity *id)
 	return id->uid_text;
 }
 
-int hf_identity_set_uid(struct hf_identity *id, const uint8_t uid[static 16])
+static void on_uid_stored(int r, void *userdata)
 {
-	memcpy(id->uid, uid, 16);
+	struct hf_identity *id = HF_CAST(userdata, struct hf_identity, IDENTITY_MAGIC);
+
+	id->uid_next.writes--;
+	if (id->uid_next.writes > 0 || !id->uid_next.active)
+		return; /* a later one is under way, or reset meanwhile */
+	id->uid_next.active = false;
+	memcpy(id->uid, id->uid_next.uid, 16);
 	hf_uuid_format(id->uid, id->uid_text);
-	return hf_disk_write(id->disk, FILE_UID, id->uid_text, strlen(id->uid_text), 0600, NULL,
-			     NULL);
+	id->uid_next.done(r, id->uid_next.userdata);
+}
+
+int hf_identity_set_uid(struct hf_identity *id, const uint8_t uid[static 16], hf_disk_done_fn done,
+			void *userdata)
+{
+	char text[HF_UUID_TEXT_SIZE];
+	int r;
+
+	hf_uuid_format(uid, text);
+	r = hf_disk_write(id->disk, FILE_UID, text, strlen(text), 0600, on_uid_stored, id);
+	if (r < 0)
+		return r;
+	id->uid_next.writes++;
+	id->uid_next.active = true;
+	memcpy(id->uid_next.uid, uid, 16);
+	id->uid_next.done = done;
+	id->uid_next.userdata = userdata;
+	return 0;
 }
 
 bool hf_identity_enrolled(const struct hf_identity *id)
@@ -484,6 +516,11 @@ int hf_identity_reset(struct hf_identity *id, struct hf_err *err)
 	if (r < 0)
 		return r;
 	forget_token(id);
+	/* A uid still queued must not take the new one's place. */
+	if (id->uid_next.writes > 0)
+		(void)hf_disk_write(id->disk, FILE_UID, id->uid_text, strlen(id->uid_text), 0600,
+				    NULL, NULL);
+	id->uid_next.active = false;
 	id->storing.active = false;
 	id->enrolled = false;
 	id->has_ca = false;

@@ -41,8 +41,13 @@ HF_DEFINE_CLEANUP(struct hf_identity *, hf_identity_free);
 
 const uint8_t *hf_identity_uid(const struct hf_identity *id); /* 16 bytes */
 const char *hf_identity_uid_text(const struct hf_identity *id);
-/* The server gave us another one. */
-int hf_identity_set_uid(struct hf_identity *id, const uint8_t uid[static 16]);
+/*
+ * The server gave us another one. It is ours as soon as it is durable, so that who has heard it from
+ * us once hears no other after a crash; done tells it. Where it cannot be stored (done: -errno) it is
+ * ours until the next start.
+ */
+int hf_identity_set_uid(struct hf_identity *id, const uint8_t uid[static 16], hf_disk_done_fn done,
+			void *userdata);
 
 bool hf_identity_enrolled(const struct hf_identity *id);
 /* "" if none. */

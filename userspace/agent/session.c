@@ -754,6 +754,19 @@ int hf_session_new(const struct hf_session_options *o, struct hf_link *link,
 	return 0;
 }
 
+void hf_session_part(struct hf_self *self, struct hf_link *link, const char *reason)
+{
+	Opamp__AgentToServer m = OPAMP__AGENT_TO_SERVER__INIT;
+	Opamp__AgentDisconnect disconnect = OPAMP__AGENT_DISCONNECT__INIT;
+	struct hf_buf buf = {};
+
+	m.agent_disconnect = &disconnect;
+	if (encode(&m, self, &buf) >= 0 && hf_link_send(link, buf.data, buf.len) < 0)
+		self->sequence_num--; /* it never left */
+	hf_buf_done(&buf);
+	hf_link_close(link, HF_WS_CLOSE_NORMAL, reason);
+}
+
 void hf_session_goodbye(struct hf_session *s, const char *reason)
 {
 	Opamp__AgentToServer m = OPAMP__AGENT_TO_SERVER__INIT;

@@ -77,6 +77,11 @@ struct hf_hello {
 
 /* The first message of a connection, appended. Counts self->sequence_num up. */
 int hf_session_first_message(const struct hf_hello *h, struct hf_buf *ret);
+/*
+ * AgentDisconnect and a close frame on an open link that becomes no session. What the socket takes at
+ * once is sent; the link may be freed right after it.
+ */
+void hf_session_part(struct hf_self *self, struct hf_link *link, const char *reason);
 
 struct hf_session_loss {
 	const struct hf_link_end *end; /* NULL: the link did not end, we judged it dead */

@@ -278,6 +278,46 @@ static void a_reset_makes_another_endpoint(void **state)
 	EVP_PKEY_free(second);
 }
 
+static void a_given_uid_is_ours_once_it_is_durable(void **state)
+{
+	static const uint8_t first[16] = {1},
+			     given[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+	char before[HF_UUID_TEXT_SIZE];
+	struct world w;
+
+	open_world(&w, state);
+	(void)snprintf(before, sizeof(before), "%s", hf_identity_uid_text(w.id));
+	assert_ok(hf_identity_set_uid(w.id, first, on_stored, &w));
+	assert_ok(hf_identity_set_uid(w.id, given, on_stored, &w));
+	assert_string_equal(hf_identity_uid_text(w.id), before);
+	hf_test_run_until(w.event, &w.stored);
+	assert_ok(w.stored_r);
+	/* Never the one that another followed at once. */
+	assert_memory_equal(hf_identity_uid(w.id), given, 16);
+	close_world(&w);
+	open_world(&w, state);
+	assert_memory_equal(hf_identity_uid(w.id), given, 16);
+	close_world(&w);
+}
+
+static void a_given_uid_does_not_outlive_a_reset(void **state)
+{
+	static const uint8_t given[16] = {7};
+	char after[HF_UUID_TEXT_SIZE];
+	struct hf_err err = {};
+	struct world w;
+
+	open_world(&w, state);
+	assert_ok(hf_identity_set_uid(w.id, given, on_stored, &w));
+	assert_ok(hf_identity_reset(w.id, &err));
+	(void)snprintf(after, sizeof(after), "%s", hf_identity_uid_text(w.id));
+	close_world(&w); /* with what was queued */
+	assert_false(w.stored);
+	open_world(&w, state);
+	assert_string_equal(hf_identity_uid_text(w.id), after);
+	close_world(&w);
+}
+
 static void a_damaged_key_is_an_error_not_a_new_identity(void **state)
 {
 	const struct hf_test_dir *d = *state;
@@ -306,6 +346,8 @@ int main(void)
 		IN_DIR(what_an_enrolment_may_not_be),
 		IN_DIR(a_portal_changed_in_the_configuration_later_wins),
 		IN_DIR(a_reset_makes_another_endpoint),
+		IN_DIR(a_given_uid_is_ours_once_it_is_durable),
+		IN_DIR(a_given_uid_does_not_outlive_a_reset),
 		IN_DIR(a_damaged_key_is_an_error_not_a_new_identity),
 	};
 	return HF_RUN_TESTS(tests);
