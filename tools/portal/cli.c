@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -194,7 +195,7 @@ static int rotate_action_key(struct hf_portal *p)
 		return EXIT_FAILURE;
 	/* The portal must be able to read what root writes: as whoever owns the directory. */
 	if (geteuid() == 0 && fstat(p->state_fd, &st) == 0 && st.st_uid != 0 &&
-	    (setegid(st.st_gid) < 0 || seteuid(st.st_uid) < 0))
+	    (setgroups(0, NULL) < 0 || setegid(st.st_gid) < 0 || seteuid(st.st_uid) < 0))
 		return fail("rotate-action-key", "cannot become the owner of the state directory");
 	r = hf_action_key_rotate(p->state_fd, hf_now_realtime_ns(), &err);
 	if (r == 0)
