@@ -81,6 +81,7 @@ THIRD_PARTY = [
     ("sqlite3.h", ["tools/portal/store*"]),
     ("systemd/sd-journal.h", ["userspace/collect/journal.c"]),
     ("zlib.h", ["userspace/proto/*.c", "userspace/collect/archive.c", "selftests/*"]),
+    ("rpm/*", ["userspace/scan/rpm.c"]),
     ("curl/*", ["userspace/fetch/*.c"]),
     ("bpf/bpf_*.h", ["bpf/*", "selftests/bpf/*", "selftests/behave/*", "selftests/vm/*"]),
     ("bpf/*", ["watchdog/kernel_*.c", "selftests/bpf/*", "selftests/behave/*", "selftests/vm/*"]),

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Files against the digests their package came with. dpkg keeps MD5; that stops nobody who makes two
- * files of one digest, but does tell damage and every ordinary change. Configuration files are not
- * in that list: the baseline watches those.
+ * files of one digest, but does tell damage and every ordinary change. rpm keeps SHA-256 (MD5 in
+ * packages of old). Configuration files are not in dpkg's list, and in rpm's are found at the lowest
+ * rank but one: the baseline watches those. A host may have both databases.
  */
 #include "userspace/scan/checks.h"
 
@@ -14,6 +15,7 @@
 #include "base/cleanup.h"
 #include "userspace/scan/digest.h"
 #include "userspace/scan/dpkg.h"
+#include "userspace/scan/rpm.h"
 
 #define STATUS_MAX     (64u << 20)
 #define DIVERSIONS_MAX (1u << 20)
@@ -25,8 +27,20 @@ struct verification {
 	char **unfinished; /* packages */
 	size_t unfinished_n;
 	uint64_t expected; /* files of all packages, guessed */
-	uint64_t docs_missing, changing;
+	uint64_t docs_missing, changing, unknown_kind;
 	char doc_path[256];
+};
+
+#define FIX_DPKG "apt-get install --reinstall"
+#define FIX_RPM  "dnf reinstall, or zypper install --force"
+
+/* What a file should be. All borrowed. */
+struct expected {
+	const char *path, *package;
+	const char *digest; /* NULL: it only has to be there */
+	enum hf_digest_kind kind;
+	const char *fix_missing, *fix_changed;
+	bool config, may_miss, is_doc;
 };
 
 /* What installations for containers leave out on purpose (dpkg's path-exclude). */
@@ -56,21 +70,35 @@ static bool is_code(const char *path)
 	return false;
 }
 
-static void missing(struct hf_scan *s, struct verification *v, const char *path,
-		    const char *package)
+static void missing(struct hf_scan *s, struct verification *v, const struct expected *e)
 {
-	if (is_documentation(path)) {
+	if (e->may_miss)
+		return;
+	if (e->is_doc || is_documentation(e->path)) {
 		if (v->docs_missing++ == 0)
-			(void)hf_strlcpy(v->doc_path, path, sizeof(v->doc_path));
+			(void)hf_strlcpy(v->doc_path, e->path, sizeof(v->doc_path));
 		return;
 	}
-	hf_scan_found(s, is_code(path) ? HF_SEVERITY_MEDIUM : HF_SEVERITY_LOW, "packages.missing",
-		      path, "install the package again: apt-get install --reinstall",
-		      "package %s installed it, it is not there", package);
+	hf_scan_found(s, is_code(e->path) && !e->config ? HF_SEVERITY_MEDIUM : HF_SEVERITY_LOW,
+		      "packages.missing", e->path, e->fix_missing,
+		      "package %s installed it, it is not there", e->package);
 }
 
-static int verify(struct hf_scan *s, struct verification *v, const char *path, const char *md5,
-		  const char *package)
+static void changed(struct hf_scan *s, const struct expected *e, const char *digest)
+{
+	if (e->config)
+		hf_scan_found(s, HF_SEVERITY_LOW, "packages.config_changed", e->path,
+			      "none needed if an administrator changed it",
+			      "%s %s, package %s installed %s", hf_digest_name(e->kind), digest,
+			      e->package, e->digest);
+	else
+		hf_scan_found(s, is_code(e->path) ? HF_SEVERITY_HIGH : HF_SEVERITY_MEDIUM,
+			      "packages.changed", e->path, e->fix_changed,
+			      "%s %s, package %s installed %s", hf_digest_name(e->kind), digest,
+			      e->package, e->digest);
+}
+
+static int verify(struct hf_scan *s, struct verification *v, const struct expected *e)
 {
 	struct hf_check_state *c = &s->state[s->current];
 	_cleanup_close_ int fd = -1;
@@ -79,36 +107,33 @@ static int verify(struct hf_scan *s, struct verification *v, const char *path, c
 	int r;
 
 	c->looked_at++;
-	if (c->looked_at % 16 == 0)
-		hf_scan_fraction_of(s, c->looked_at, v->expected);
-	fd = hf_scan_open(s, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+	fd = hf_scan_open(s, e->path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
 	if (fd == -ENOENT || fd == -ENOTDIR) {
-		missing(s, v, path, package);
+		missing(s, v, e);
 		return 0;
 	}
 	if (fd == -ELOOP || (fd >= 0 && fstat(fd, &st) == 0 && !S_ISREG(st.st_mode))) {
-		hf_scan_found(s, HF_SEVERITY_MEDIUM, "packages.not_a_file", path,
-			      "install the package again: apt-get install --reinstall",
+		hf_scan_found(s, e->config ? HF_SEVERITY_LOW : HF_SEVERITY_MEDIUM,
+			      "packages.not_a_file", e->path, e->fix_missing,
 			      "package %s installed a file, there is a link or something else",
-			      package);
+			      e->package);
 		return 0;
 	}
 	if (fd < 0) {
 		c->unreadable++;
 		return 0;
 	}
-	r = hf_digest_file(s, fd, HF_DIGEST_MD5, path, digest);
+	if (!e->digest)
+		return 0;
+	r = hf_digest_file(s, fd, e->kind, e->path, digest);
 	if (r == -ECANCELED || r == -EPIPE || r == -ENOTSUP)
 		return r;
 	if (r == -EAGAIN)
 		v->changing++;
 	else if (r < 0)
 		c->unreadable++;
-	else if (!hf_streq(digest, md5))
-		hf_scan_found(s, is_code(path) ? HF_SEVERITY_HIGH : HF_SEVERITY_MEDIUM,
-			      "packages.changed", path,
-			      "find out who changed it; apt-get install --reinstall puts it right",
-			      "md5 %s, package %s installed %s", digest, package, md5);
+	else if (!hf_streq(digest, e->digest))
+		changed(s, e, digest);
 	return 0;
 }
 
@@ -149,9 +174,21 @@ static int verify_package(struct hf_scan *s, const char *package, char *text, vo
 			continue;
 		real = hf_dpkg_diverted(v->diversions, v->diversions_n, path, package);
 		if (asked_for(s, real)) {
+			const struct expected e = {
+				.path = real,
+				.package = package,
+				.digest = md5,
+				.kind = HF_DIGEST_MD5,
+				.fix_missing = "install the package again: " FIX_DPKG,
+				.fix_changed =
+					"find out who changed it; " FIX_DPKG " puts it right",
+			};
+
+			if (s->state[s->current].looked_at % 16 == 0)
+				hf_scan_fraction_of(s, s->state[s->current].looked_at, v->expected);
 			r = hf_scan_tick(s, 1, real);
 			if (r == 0)
-				r = verify(s, v, real, md5, package);
+				r = verify(s, v, &e);
 		}
 	}
 	return r;
@@ -215,43 +252,86 @@ static void free_lines(char **lines, size_t n)
 	free(lines);
 }
 
-static bool has_rpm(const struct hf_scan *s)
+static int check_dpkg(struct hf_scan *s, struct verification *v)
 {
-	static const char *const places[] = {"/var/lib/rpm/rpmdb.sqlite", "/var/lib/rpm/Packages",
-					     "/usr/lib/sysimage/rpm/rpmdb.sqlite"};
-	struct stat st;
+	int r = read_status(s, v);
 
-	for (size_t i = 0; i < HF_ARRAY_SIZE(places); i++)
-		if (hf_scan_lstat(s, places[i], &st) == 0)
-			return true;
-	return false;
+	if (r == 0)
+		r = read_diversions(s, v);
+	return r == 0 ? hf_dpkg_each(s, ".md5sums", verify_package, v) : r;
+}
+
+static int verify_rpm(struct hf_scan *s, const struct hf_rpm_file *f, void *arg)
+{
+	struct verification *v = arg;
+	const struct expected e = {
+		.path = f->path,
+		.package = f->package,
+		.digest = f->digest,
+		.kind = f->kind,
+		.fix_missing = "install the package again: " FIX_RPM,
+		.fix_changed = "find out who changed it (rpm -V); " FIX_RPM " puts it right",
+		.config = f->config,
+		.may_miss = f->may_miss,
+		.is_doc = f->is_doc,
+	};
+	int r;
+
+	if (!asked_for(s, f->path))
+		return 0;
+	r = hf_scan_tick(s, 1, f->path);
+	if (r < 0)
+		return r;
+	v->unknown_kind += f->unknown_kind;
+	r = verify(s, v, &e);
+	/* A package of old with MD5, where the rules forbid that: the others can be compared. */
+	if (r == -ENOTSUP) {
+		v->unknown_kind++;
+		r = 0;
+	}
+	return r;
+}
+
+/* The database that cannot be read is not one without findings: said in the check's state. */
+static int check_rpm(struct hf_scan *s, struct verification *v, bool also_dpkg)
+{
+	char why[HF_SCAN_NOTE_MAX] = "the database of rpm cannot be read";
+	int r = hf_rpm_each(s, verify_rpm, v, why);
+
+	if (r == -ECANCELED || r == -EPIPE || r >= 0)
+		return r;
+	/* A host of dpkg's has none, or an empty one by rpm as a tool. */
+	if (also_dpkg && (r == -ENOENT || r == -ENODATA))
+		return 0;
+	if (r == -ENOENT)
+		hf_scan_not_checked(s, "there is no database of packages");
+	else if (also_dpkg || r == -EUCLEAN)
+		hf_scan_partial(s, "%s", why);
+	else
+		hf_scan_not_checked(s, "%s", why);
+	return 0;
 }
 
 int hf_check_packages(struct hf_scan *s)
 {
 	struct verification v = {};
-	int r = read_status(s, &v);
+	int r = check_dpkg(s, &v);
+	bool dpkg = r != -ENOENT;
 
-	if (r == 0)
-		r = read_diversions(s, &v);
-	if (r == 0)
-		r = hf_dpkg_each(s, ".md5sums", verify_package, &v);
-	if (r == -ENOENT) {
-		hf_scan_not_checked(s, has_rpm(s)
-					       ? "digests of rpm packages are not read by a scan; "
-						 "rpm -Va compares them"
-					       : "there is no database of packages");
-		r = 0;
-	}
 	if (r == -ENOTSUP) {
 		hf_scan_not_checked(s, "this libcrypto has no MD5, which dpkg's digests are");
 		r = 0;
 	}
+	if (r == 0 || r == -ENOENT)
+		r = check_rpm(s, &v, dpkg);
 	if (v.docs_missing)
 		hf_scan_found(s, HF_SEVERITY_INFO, "packages.documentation_missing", v.doc_path,
 			      "none needed on a host that was installed without documentation",
 			      "%llu files of documentation are not there, this is the first",
 			      (unsigned long long)v.docs_missing);
+	if (v.unknown_kind)
+		hf_scan_partial(s, "%llu files have digests of a kind that cannot be made here",
+				(unsigned long long)v.unknown_kind);
 	if (v.changing)
 		hf_scan_partial(s, "%llu files changed while they were read",
 				(unsigned long long)v.changing);

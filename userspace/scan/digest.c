@@ -42,10 +42,22 @@ static int feed(struct hf_scan *s, int fd, EVP_MD_CTX *c, const char *path, uint
 	}
 }
 
+static const char *const names[] = {
+	[HF_DIGEST_MD5] = "md5",
+	[HF_DIGEST_SHA256] = "sha256",
+	[HF_DIGEST_SHA384] = "sha384",
+	[HF_DIGEST_SHA512] = "sha512",
+};
+_Static_assert(HF_ARRAY_SIZE(names) == _HF_DIGEST_MAX, "every digest has a name");
+
+const char *hf_digest_name(enum hf_digest_kind kind)
+{
+	return names[kind];
+}
+
 static const EVP_MD *algorithm(enum hf_digest_kind kind)
 {
 	static EVP_MD *fetched[_HF_DIGEST_MAX];
-	static const char *const names[] = {[HF_DIGEST_MD5] = "MD5", [HF_DIGEST_SHA256] = "SHA256"};
 
 	/* Once: looking it up costs more than a small file. It lives as long as we do. */
 	if (!fetched[kind])

@@ -7,10 +7,15 @@
 enum hf_digest_kind {
 	HF_DIGEST_MD5,
 	HF_DIGEST_SHA256,
+	HF_DIGEST_SHA384,
+	HF_DIGEST_SHA512,
 	_HF_DIGEST_MAX,
 };
 
-#define HF_DIGEST_HEX_MAX 65u
+#define HF_DIGEST_HEX_MAX 129u
+
+/* "md5", "sha256", ... */
+const char *hf_digest_name(enum hf_digest_kind kind);
 
 /*
  * Hex digest of the open regular file. -EAGAIN: it changed while it was read, twice; -ECANCELED and

@@ -188,9 +188,7 @@ static void without_a_package_database_nothing_looks_checked(void **state)
 
 	assert_ok(run_check(t, "packages"));
 	assert_int_equal(state_of(t, "packages")->result, HF_CHECK_NOT_CHECKED);
-	plant(t, "var/lib/rpm/rpmdb.sqlite", "", 0644);
-	assert_ok(run_check(t, "packages"));
-	assert_non_null(strstr(state_of(t, "packages")->note, "rpm -Va"));
+	assert_string_equal(state_of(t, "packages")->note, "there is no database of packages");
 }
 
 /* ---- baseline --------------------------------------------------------------------------------- */
