@@ -19,6 +19,14 @@ CHECKS = {"modules", "bpf", "executables", "listeners", "writable", "setuid", "p
 SECRET = "hunter2-" + "x" * 16
 
 
+def own_mounts():
+    """From here on this process's mounts are its own."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(0x00020000) != 0:  # CLONE_NEWNS
+        raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNS)")
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+
+
 class Scan(InstanceTest):
     def start_endpoint(self, extra=""):
         self.prepare()
@@ -107,6 +115,59 @@ class Scan(InstanceTest):
         (tree / "conf").unlink()
         result = self.scan("--checks", "baseline")
         self.assertTrue(self.finding(result, "baseline.missing", tree / "conf"))
+
+    def test_the_worker_reads_the_database_of_rpm_and_writes_nothing_there(self):
+        if not shutil.which("rpmbuild") or not shutil.which("rpm"):
+            self.skipTest("there is no rpm or rpmbuild to make a package with")
+        # Both places are the host's: only this process and what it starts see ours there.
+        own_mounts()
+        database, files = self.i.path("rpmdb"), self.i.path("opt")
+        for source, target in ((database, "/var/lib/rpm"), (files, "/opt")):
+            source.mkdir(parents=True)
+            source.chmod(0o755)
+            os.makedirs(target, exist_ok=True)
+            subprocess.run(["mount", "--bind", str(source), target], check=True)
+            self.addCleanup(subprocess.run, ["umount", target], check=False)
+        self.make_rpm(self.i.path("rpmbuild"))
+        (files / "planted").mkdir()
+        for name, text in (("good", "abc"), ("changed", "abd"), ("settings", "abd")):
+            (files / "planted" / name).write_text(text, encoding="ascii")
+        self.start_endpoint()
+        self.assertTrue(self.i.watchdog())
+        before = {p.name: p.read_bytes() for p in database.iterdir()}
+        result = self.scan("--checks", "packages", "--path", "/opt")
+        self.assertEqual(self.check(result, "packages")["result"], "done", self.check(result, "packages"))
+        self.assertEqual(
+            {(f["id"], f["severity"], f["path"]) for f in result["findings"]},
+            {
+                ("packages.changed", "medium", "/opt/planted/changed"),
+                ("packages.missing", "low", "/opt/planted/missing"),
+                ("packages.config_changed", "low", "/opt/planted/settings"),
+            },
+        )
+        self.assertIn(hashlib.sha256(b"abc").hexdigest(), self.finding(result, "packages.changed", "/opt/planted/changed")["evidence"])
+        self.assertEqual({p.name: p.read_bytes() for p in database.iterdir()}, before)
+
+    def make_rpm(self, top):
+        spec = top / "planted.spec"
+        top.mkdir()
+        spec.write_text(
+            "Name: planted\nVersion: 1\nRelease: 1\nSummary: s\nLicense: none\nBuildArch: noarch\n%description\nd\n%install\n"
+            "mkdir -p %{buildroot}/opt/planted\nfor f in good changed missing settings; do printf abc >%{buildroot}/opt/planted/$f; done\n"
+            "%files\n/opt/planted/good\n/opt/planted/changed\n/opt/planted/missing\n%config /opt/planted/settings\n",
+            encoding="ascii",
+        )
+        words = [f"_topdir {top}", f"_tmppath {top}", f"_dbpath {top}/db", "_binary_filedigest_algorithm 8", "_db_backend sqlite"]
+        defines = [w for word in words for w in ("--define", word)]
+        subprocess.run(["rpmbuild", "-bb", *defines, str(spec)], check=True, capture_output=True, timeout=60)
+        package = next(top.glob("RPMS/noarch/*.rpm"))
+        # A database that is written ahead, as rpm's is, with nobody who has it open.
+        subprocess.run(
+            ["rpm", "--define", "_db_backend sqlite", "--dbpath", "/var/lib/rpm", "--justdb", "--nodeps", "--noscripts", "-i", str(package)],
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
 
     # ---- faults --------------------------------------------------------------------------------
 
