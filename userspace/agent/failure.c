@@ -289,9 +289,9 @@ static bool peer_may_claim(enum hf_cause c)
 
 	return side == HF_SIDE_POLICY || c == HF_CAUSE_PORTAL_RESTART ||
 	       c == HF_CAUSE_PORTAL_OVERLOAD || c == HF_CAUSE_CERT_REVOKED ||
-	       c == HF_CAUSE_CERT_EXPIRED || c == HF_CAUSE_CERT_UNTRUSTED ||
-	       c == HF_CAUSE_PROTOCOL_ERROR || c == HF_CAUSE_CLOCK_SKEW ||
-	       c == HF_CAUSE_REGISTRY_LOST;
+	       c == HF_CAUSE_CERT_EXPIRED || c == HF_CAUSE_CERT_NOT_YET_VALID ||
+	       c == HF_CAUSE_CERT_UNTRUSTED || c == HF_CAUSE_PROTOCOL_ERROR ||
+	       c == HF_CAUSE_CLOCK_SKEW || c == HF_CAUSE_REGISTRY_LOST;
 }
 
 /* The leading word of a text, if it is a cause that a peer may claim. */

@@ -163,6 +163,11 @@ static void each_http_answer_has_its_cause_and_wait(void **state)
 		 HF_CAUSE_CLONE_DETECTED,
 		 HF_REMEDY_HOLD,
 		 300000},
+		/* A resumed session: this side has not looked at the certificates, the other has. */
+		{{.status = 403, .cause = "cert_not_yet_valid"},
+		 HF_CAUSE_CERT_NOT_YET_VALID,
+		 HF_REMEDY_RETRY,
+		 0},
 		{{.status = 403, .cause = "environment_mismatch"},
 		 HF_CAUSE_ENVIRONMENT_MISMATCH,
 		 HF_REMEDY_HOLD,
