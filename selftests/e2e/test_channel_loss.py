@@ -2,10 +2,12 @@
 """Each way of losing the channel: noticed by the named evidence, with the right cause, and undone."""
 
 import os
+import pathlib
 import signal
 import subprocess
 
 from harness import main, run, skip, wait_for
+from records import SINGLE_RECORDS, Records
 from twonets import FAR, NEAR, TwoNetsTest
 
 
@@ -69,6 +71,81 @@ class PathMtu(TwoNetsTest):
         acked = self.i.status()["telemetry"]["acked"]
         wait_for(lambda: self.i.status()["telemetry"]["acked"] > acked + 200, 20, "telemetry to flow in small segments")
         self.assertEqual(self.known_outages(), known)
+
+    def test_router_with_a_smaller_mtu_that_says_nothing_is_named_and_healed(self):
+        """The real thing: a leg in the middle shrinks, and what the router has to say about it is filtered."""
+        self.put_router()
+        # Packets, not bundles of them, as from another host.
+        self.far("ethtool", "-K", "far0", "tso", "off", "gso", "off")
+        self.start_online()
+        known = self.known_outages()
+        self.router("nft", "add", "table", "inet", "hf")
+        self.router("nft", "add", "chain", "inet", "hf", "out", "{ type filter hook output priority 0; }")
+        self.router("nft", "add", "rule", "inet", "hf", "out", "icmp", "type", "destination-unreachable", "counter", "drop")
+        told = self.icmp_unreachable()
+        self.router("ip", "link", "set", "r1", "mtu", "1280")
+        make_events(300)
+        o = self.over(self.begun(known, 12), 12)
+        self.assertEqual(o["cause"], "pmtu_blackhole", o)
+        # The router tried to tell, and nobody heard it.
+        self.assertRegex(self.router("nft", "list", "table", "inet", "hf").stdout, r"counter packets [1-9]")
+        self.assertEqual(self.icmp_unreachable(), told)
+        # The leg is as narrow as before, too narrow for the API's answers; the channel lives with it both ways.
+        self.i.wait_state("online")
+        known = self.known_outages()
+        acked = self.i.status()["telemetry"]["acked"]
+        make_events(300)
+        wait_for(lambda: self.i.status()["telemetry"]["acked"] > acked + 200, 20, "telemetry to flow in small segments")
+        self.assertEqual(self.known_outages(), known)
+
+    def icmp_unreachable(self):
+        """How many of them this side received."""
+        snmp = pathlib.Path("/proc/net/snmp").read_text(encoding="ascii").splitlines()
+        names, values = (line.split() for line in snmp if line.startswith("Icmp:"))
+        return int(values[names.index("InDestUnreachs")])
+
+
+class InFlight(Records, TwoNetsTest):
+    agent_extra = SINGLE_RECORDS
+
+    def portal_side(self):
+        """The endpoint's ports of the channels that the portal's host has established."""
+        out = self.far("ss", "-Htn", "state", "established", "src", FAR, "sport", "=", "4320").stdout
+        return {line.split()[-1].rsplit(":", 1)[1] for line in out.splitlines()}
+
+    def test_action_and_telemetry_in_flight_move_over_to_the_connection_that_won(self):
+        before = self.start_online()
+        known = self.known_outages()
+        endpoint = self.i.endpoint()["id"]
+        old = before["session"]["local"].rsplit(":", 1)[1]
+        wait_for(lambda: old in self.portal_side(), 10, "the first connection at the portal")
+        # Towards the portal the path is dead: it can still send an action, and gets no answer on it.
+        self.far("nft", "add", "table", "inet", "hf")
+        self.far("nft", "add", "chain", "inet", "hf", "in", "{ type filter hook prerouting priority -300; }")
+        self.far("nft", "add", "rule", "inet", "hf", "in", "tcp", "sport", old, "counter", "drop")
+        ident = self.i.api("POST", f"/endpoints/{endpoint}/actions", {"kind": "start", "params": {"component": "agent"}})["id"]
+        pids = self.exits(40)
+        o = self.over(self.begun(known, 12), 12)
+        self.assertEqual(o["cause"], "blackhole", o)
+        pids += self.exits(20)
+        after = self.i.wait_online()
+        self.assertGreater(after["session"]["epoch"], before["session"]["epoch"])
+        self.assertEqual(after["pid"], before["pid"])
+        # The portal keeps exactly one, the new one.
+        new = after["session"]["local"].rsplit(":", 1)[1]
+        wait_for(lambda: old not in (ports := self.portal_side()) and new in ports, 15, "the portal to keep the new connection only")
+        self.assertEqual(self.i.endpoint()["epoch"], after["session"]["epoch"])
+        # The action ran once and its one result arrived.
+        action = wait_for(lambda: (a if (a := self.i.api("GET", f"/actions/{ident}"))["state"] == "succeeded" else None), 20, "the action's result")
+        self.assertEqual([h["state"] for h in action["history"]].count("succeeded"), 1, action)
+        self.assertEqual(sum(1 for x in self.log("launch").splitlines() if f"action '{ident}' (" in x and x.endswith("begins")), 1)
+        # So did every record.
+        self.assert_once(pids)
+        self.assert_contiguous()
+        # The old path comes alive again: its connection's rest changes nothing.
+        self.heal()
+        self.assert_once(self.exits(5))
+        self.assertEqual((self.i.endpoint()["epoch"], self.i.endpoint()["status"]), (after["session"]["epoch"], "online"))
 
 
 class IdleBlackHole(TwoNetsTest):

@@ -35,6 +35,8 @@ class Proxy:
     def __init__(self, fault=None):
         self.fault = fault
         self.requests = []
+        self.swallow = 0  # of so many tunnels, the oldest ones, what comes is taken and not passed on
+        self.tunnels = 0
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self._stop = threading.Event()
@@ -71,7 +73,7 @@ class Proxy:
             "forbidden": b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
             "garbage": b"\x16\x03\x01\x00\x00",
         }
-        with contextlib.suppress(OSError), c:
+        with contextlib.suppress(OSError), c, contextlib.ExitStack() as stack:
             head = b""
             while b"\r\n\r\n" not in head:
                 data = c.recv(4096)
@@ -87,14 +89,18 @@ class Proxy:
                 return
             host, port = head.split(b" ")[1].rsplit(b":", 1)
             up = socket.create_connection((host.decode(), int(port)), 5)
+            stack.enter_context(up)
             self._socks.append(up)
+            self.tunnels += 1
+            number = self.tunnels
             c.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
             while not self._stop.is_set():
                 for s in select.select([c, up], [], [], 0.5)[0]:
                     data = s.recv(65536)
                     if not data:
                         return
-                    (up if s is c else c).sendall(data)
+                    if number > self.swallow:
+                        (up if s is c else c).sendall(data)
 
 
 class ProxyTest(InstanceTest):
@@ -137,6 +143,19 @@ class Faults(ProxyTest):
         p.reset_all()
         o = wait_for(lambda: next((o for o in self.i.local_outages() if o["restored"]), None), 20, "the outage to be over")
         self.assertIn(o["cause"], ("peer_closed", "peer_reset"), o)
+        self.assertGreater(self.i.wait_online()["session"]["epoch"], before["session"]["epoch"])
+
+    def test_black_hole_behind_the_proxy_is_found_by_an_unanswered_heartbeat(self):
+        """The proxy acknowledges everything: neither the kernel's timers nor retransmits can tell."""
+        p = self.proxy()
+        self.portal_extra = "heartbeat_s: 5\n"
+        self.use(f"http://127.0.0.1:{p.port}")
+        self.i.enroll()
+        before = self.i.wait_online()
+        p.swallow = p.tunnels
+        o = wait_for(lambda: next((o for o in self.i.local_outages() if o["restored"]), None), 40, "the outage to be over")
+        self.assertEqual((o["cause"], o["detected_by"]), ("portal_timeout", "heartbeat"), o)
+        self.assertIn("proxy", o["detail"])
         self.assertGreater(self.i.wait_online()["session"]["epoch"], before["session"]["epoch"])
 
     def test_name_and_password_are_sent_and_never_shown(self):

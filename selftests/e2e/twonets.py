@@ -19,6 +19,8 @@ class TwoNetsTest(InstanceTest):
         self.holder = subprocess.Popen(["unshare", "-n", "cat"], stdin=subprocess.PIPE)
         self.addCleanup(self.holder.wait, 10)
         self.addCleanup(self.holder.stdin.close)
+        self.router_holder = None
+        self.addCleanup(self._remove_router)
         own = os.stat("/proc/self/ns/net").st_ino
         wait_for(lambda: os.stat(f"/proc/{self.holder.pid}/ns/net").st_ino != own, 10, "the far namespace")
         run("ip", "link", "add", "near0", "type", "veth", "peer", "name", "far0", "netns", str(self.holder.pid))
@@ -41,6 +43,36 @@ class TwoNetsTest(InstanceTest):
 
     def far(self, *argv, **kw):
         return run("nsenter", "-t", str(self.holder.pid), "-n", *argv, **kw)
+
+    def put_router(self):
+        """Before the instance starts: a router takes the cable's place. Its far leg is r1, see router()."""
+        self.router_holder = subprocess.Popen(["unshare", "-n", "cat"], stdin=subprocess.PIPE)
+        own = os.stat("/proc/self/ns/net").st_ino
+        wait_for(lambda: os.stat(f"/proc/{self.router_holder.pid}/ns/net").st_ino != own, 10, "the router's namespace")
+        run("ip", "link", "del", "near0")
+        pid = str(self.router_holder.pid)
+        run("ip", "link", "add", "near0", "type", "veth", "peer", "name", "r0", "netns", pid)
+        self.far("ip", "link", "add", "far0", "type", "veth", "peer", "name", "r1", "netns", pid)
+        self.wire_near()
+        self.router("ip", "addr", "add", "10.77.0.254/24", "dev", "r0")
+        self.router("ip", "addr", "add", "10.78.0.254/24", "dev", "r1")
+        self.router("ip", "link", "set", "r0", "up")
+        self.router("ip", "link", "set", "r1", "up")
+        self.router("sysctl", "-qw", "net.ipv4.ip_forward=1")
+        self.router("ip", "route", "add", f"{FAR}/32", "via", "10.78.0.2")
+        self.far("ip", "addr", "add", "10.78.0.2/24", "dev", "far0")
+        self.far("ip", "addr", "add", f"{FAR}/32", "dev", "lo")
+        self.far("ip", "link", "set", "far0", "up")
+        self.far("ip", "route", "add", f"{NEAR}/32", "via", "10.78.0.254", "src", FAR)
+        run("ip", "route", "add", f"{FAR}/32", "via", "10.77.0.254")
+
+    def _remove_router(self):
+        if self.router_holder:
+            self.router_holder.stdin.close()
+            self.router_holder.wait(10)
+
+    def router(self, *argv, **kw):
+        return run("nsenter", "-t", str(self.router_holder.pid), "-n", *argv, **kw)
 
     def drop_far(self, match):
         """Packets that match vanish on the far side, in both directions (match may use PORTS)."""

@@ -40,6 +40,7 @@ int hf_channel_on_suspect(sd_event_source *s, uint64_t usec, void *userdata)
 		return 0;
 	ch->ev.suspect_over = true;
 	ch->ev.tcp_acked = hf_link_tcp(hf_session_link(ch->session), &tcp) && tcp.unacked == 0;
+	ch->ev.through_proxy = hf_target_proxy(ch->target) != NULL;
 	hf_channel_handle(ch, HF_EV_SUSPECT_OVER, NULL);
 	return 0;
 }

@@ -164,6 +164,7 @@ static void on_session_lost(const struct hf_session_loss *loss, void *userdata)
 	}
 	ev->heartbeat_missed = loss->heartbeat_missed;
 	ev->tcp_acked = loss->tcp_acked;
+	ev->through_proxy = hf_target_proxy(ch->target) != NULL;
 	ev->registry_lost = loss->registry_lost;
 	if (loss->end) {
 		const struct hf_link_end *e = loss->end;

@@ -305,7 +305,9 @@ static void judge_silence(const struct hf_evidence *e, struct hf_verdict *v)
 		say(v, HF_CAUSE_UNKNOWN, HF_BY_SOCKET, true, "no evidence says why");
 	else if (e->tcp_acked)
 		say(v, HF_CAUSE_PORTAL_TIMEOUT, HF_BY_HEARTBEAT, true,
-		    "the portal's host acknowledges our packets but the portal does not answer");
+		    e->through_proxy
+			    ? "the proxy acknowledges our packets but no answer of the portal comes through it"
+			    : "the portal's host acknowledges our packets but the portal does not answer");
 	else if (e->pmtu)
 		say(v, HF_CAUSE_PMTU_BLACKHOLE, by, true,
 		    "large packets vanish while small ones pass: no answer from the portal");

@@ -84,6 +84,7 @@ struct hf_evidence {
 
 	bool heartbeat_missed; /* no answer of the registry in time */
 	bool tcp_acked;        /* though its kernel acknowledged what we sent */
+	bool through_proxy;    /* it is the proxy's kernel that acknowledges */
 	bool suspect_over;     /* no proof within the suspect deadline */
 	bool registry_lost;
 	enum hf_cause leaving; /* announced: the host sleeps or goes down; HF_CAUSE_UNKNOWN no */
