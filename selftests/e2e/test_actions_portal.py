@@ -73,6 +73,45 @@ class PortalActions(InstanceTest):
         self.i.kill_portal(how)
         self.i.start_portal()
 
+    # ---- roles
+
+    def portal_cli(self, *args, code=0):
+        r = subprocess.run([str(self.i.bin / "holdfast-portal"), "--dir", str(self.i.dir), *args], capture_output=True, text=True, timeout=30, check=False)
+        self.assertEqual(r.returncode, code, r)
+        return r.stdout.strip()
+
+    def test_a_viewer_looks_an_operator_acts_and_a_revoked_token_does_neither(self):
+        for args in (("--role", "root", "x"), ("--role", "viewer", ""), ("--role", "viewer", "x\ny"), ("--role", "viewer", "x" * 64)):
+            self.portal_cli("token", *args, code=1)
+        self.portal_cli("token", "--role", "viewer", code=2)
+        tokens = {role: self.portal_cli("token", "--role", role, f"the {role}") for role in ("viewer", "operator", "admin")}
+        ep = self.actor()
+        ident = self.ask(ep)
+
+        def status(role, method, path, body=None):
+            return self.i.request(method, f"/api/v1{path}", body, token=tokens[role])[0]
+
+        actions, cancel = f"/endpoints/{ep.id}/actions", f"/actions/{ident}/cancel"
+        body = {"kind": "start", "params": {"component": "agent"}}
+        self.assertEqual([status("viewer", "GET", p) for p in (actions, f"/actions/{ident}", "/endpoints")], [200] * 3)
+        self.assertEqual([status("viewer", "POST", p, b) for p, b in ((actions, body), (cancel, {}), ("/tokens", {}))], [403] * 3)
+        self.assertEqual(status("viewer", "DELETE", f"/endpoints/{ep.id}"), 403)
+        # What was refused has not happened.
+        self.assertEqual([a["id"] for a in self.i.api("GET", actions)["items"]], [ident])
+        self.assertNotEqual(self.get(ident)["state"], "cancelled")
+        self.assertIn(status("operator", "POST", actions, body), (201, 202))
+        self.assertIn(status("operator", "POST", cancel, {}), (200, 202))
+        self.assertEqual(status("admin", "GET", "/audit"), 200)
+        # Only the hash is kept; each of them is in the audit log.
+        files = b"".join(p.read_bytes() for p in self.i.path("portal").glob("portal.db*"))
+        self.assertTrue(files)
+        for token in tokens.values():
+            self.assertNotIn(token.split("_")[2].encode(), files)
+        made = [a["object"] for a in self.i.api("GET", "/audit")["items"] if a["action"] == "api_token.create"]
+        self.assertEqual(set(made), {t.split("_")[1] for t in tokens.values()})
+        self.portal_cli("token", "revoke", tokens["operator"].split("_")[1])
+        self.assertEqual([status(r, "GET", "/endpoints") for r in ("operator", "viewer")], [401, 200])
+
     # ---- delivery
 
     def test_an_action_is_signed_for_its_endpoint_and_followed_to_its_end(self):

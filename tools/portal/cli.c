@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Enrolment tokens from the command line, and the check of what a portal would start with. */
+/* Tokens of enrolment and of the API from the command line, and the check of what a portal would start with. */
 #include "tools/portal/cli.h"
 
 #include <errno.h>
@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/str.h"
 #include "tools/portal/action_key.h"
+#include "tools/portal/auth.h"
 #include "tools/portal/portal.h"
 #include "tools/portal/token.h"
 
@@ -152,6 +153,7 @@ static int token_list(struct hf_portal *p)
 static int token_revoke(struct hf_portal *p, const char *id)
 {
 	_cleanup_(hf_store_closep) struct hf_store *s = NULL;
+	const char *action = "token.revoke";
 	int r;
 
 	if (open_store(p, &s) != 0)
@@ -159,13 +161,52 @@ static int token_revoke(struct hf_portal *p, const char *id)
 	r = hf_store_begin(s);
 	if (r == 0)
 		r = hf_store_token_revoke(s, id, hf_now_realtime_ns());
+	/* Ids are of one kind for both; a running portal reads the row at each request. */
+	if (r == -ENOENT) {
+		action = "api_token.revoke";
+		r = hf_store_api_token_revoke(s, id, hf_now_realtime_ns());
+	}
 	if (r == 0)
-		r = write_audit(s, "token.revoke", id);
+		r = write_audit(s, action, id);
 	if (r == 0)
 		r = hf_store_commit(s);
 	if (r == -ENOENT)
 		return fail("token revoke", "there is no token with this id");
 	return r < 0 ? fail("token revoke", hf_store_error(s)) : EXIT_SUCCESS;
+}
+
+/* token --role ROLE NAME: a person or program may use the API, as far as the role goes. */
+static int api_token_create(struct hf_portal *p, const char *role, const char *name)
+{
+	_cleanup_(hf_store_closep) struct hf_store *s = NULL;
+	struct hf_api_token_row row = {.created_ns = hf_now_realtime_ns()};
+	char text[HF_SECRET_TEXT_MAX];
+	struct hf_secret secret;
+	int r;
+
+	if (hf_role_from_name(role) == HF_ROLE_NONE)
+		return fail("token", "the role is viewer, operator or admin");
+	/* The audit log names who did something by it. */
+	if (!*name || !hf_name_valid(name, sizeof(row.name)))
+		return fail("token", "the name is a short text without control characters");
+	if (open_store(p, &s) != 0)
+		return EXIT_FAILURE;
+	hf_secret_make(HF_SECRET_API, NULL, row.created_ns, &secret, text);
+	(void)hf_strlcpy(row.id, secret.id, sizeof(row.id));
+	(void)hf_strlcpy(row.name, name, sizeof(row.name));
+	(void)hf_strlcpy(row.role, role, sizeof(row.role));
+	memcpy(row.secret_hash, secret.hash, sizeof(row.secret_hash));
+	r = hf_store_begin(s);
+	if (r == 0)
+		r = hf_store_api_token_insert(s, &row);
+	if (r == 0)
+		r = write_audit(s, "api_token.create", row.id);
+	if (r == 0)
+		r = hf_store_commit(s);
+	if (r == 0)
+		(void)printf("%s\n", text);
+	hf_wipe(text, sizeof(text));
+	return r < 0 ? fail("token", hf_store_error(s)) : EXIT_SUCCESS;
 }
 
 static int check(struct hf_portal *p)
@@ -222,6 +263,8 @@ int hf_portal_cli(struct hf_portal *p, int argc, char **argv)
 		return rotate_action_key(p);
 	if (argc < 2 || !hf_streq(argv[0], "token"))
 		return 2;
+	if (hf_streq(argv[1], "--role") && argc == 4)
+		return api_token_create(p, argv[2], argv[3]);
 	if (hf_streq(argv[1], "create"))
 		return token_create(p, argc - 1, argv + 1);
 	if (hf_streq(argv[1], "list") && argc == 2)

@@ -7,6 +7,7 @@
  *	holdfast-portal [--dir DIR] token create … an enrolment token, by the database
  *	holdfast-portal [--dir DIR] token list
  *	holdfast-portal [--dir DIR] token revoke ID
+ *	holdfast-portal [--dir DIR] token --role ROLE NAME	a token of the API
  *	holdfast-portal [--dir DIR] rotate-action-key
  *
  * With --dir the process works below DIR/portal, else in /var/lib/holdfast-portal with
@@ -485,6 +486,7 @@ static int usage(FILE *to, int code)
 		"  token create [--name N] [--ttl 24h] [--max-uses N] [--group G]\n"
 		"               [--pre-authorize]   print a new enrolment token\n"
 		"  token list | token revoke ID\n"
+		"  token --role viewer|operator|admin NAME   print a new token of the API\n"
 		"  rotate-action-key             make a new key for actions, signed by the old one\n",
 		to);
 	return code;

@@ -221,6 +221,8 @@ struct hf_api_token_row {
 };
 
 int hf_store_api_token_insert(struct hf_store *s, const struct hf_api_token_row *row);
+/* -ENOENT: there is none. */
+int hf_store_api_token_revoke(struct hf_store *s, const char *id, uint64_t now_ns);
 int hf_store_api_token_get(struct hf_store *s, const char *id, struct hf_api_token_row *ret);
 
 /* ---- telemetry ------------------------------------------------------------------------------ */

@@ -122,6 +122,17 @@ int hf_store_api_token_insert(struct hf_store *s, const struct hf_api_token_row 
 	return r < 0 ? r : 0;
 }
 
+int hf_store_api_token_revoke(struct hf_store *s, const char *id, uint64_t now_ns)
+{
+	int r = hf_store_exec(
+		s,
+		"UPDATE api_tokens SET revoked=CASE WHEN revoked=0 THEN ? ELSE revoked END"
+		" WHERE id=?",
+		"it", now_ns, id);
+
+	return r < 0 ? r : r == 0 ? -ENOENT : 0;
+}
+
 int hf_store_api_token_get(struct hf_store *s, const char *id, struct hf_api_token_row *ret)
 {
 	sqlite3_stmt *st = hf_store_query(s,
