@@ -1,8 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Actions through the real portal, agent, watchdog and workers; whoever is killed in the middle, all agree on the end."""
 
+import ctypes
 import hashlib
 import http.client
+import json
+import os
+import signal
+import subprocess
+import uuid
 
 from harness import InstanceTest, main, wait_for
 
@@ -48,6 +54,49 @@ class Whole(InstanceTest):
                 self.assertIn(self.over(ident)["state"], (state, "succeeded"))
                 self.i.wait_online()
         self.assertEqual(self.over(self.ask("restart", {"component": "agent"}))["state"], "succeeded")
+
+    def another_boot(self):
+        """From here on this process and what it starts read another boot id."""
+        if ctypes.CDLL(None, use_errno=True).unshare(0x00020000) != 0:  # CLONE_NEWNS
+            raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNS)")
+        subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+        known = self.i.path("boot_id")
+        known.write_text(f"{uuid.uuid4()}\n", encoding="ascii")
+        known.chmod(0o644)
+        where = "/proc/sys/kernel/random/boot_id"
+        subprocess.run(["mount", "--bind", str(known), where], check=True)
+        self.addCleanup(subprocess.run, ["umount", where], check=False)
+        with open(where, encoding="ascii") as f:
+            self.assertEqual(f.read(), known.read_text(encoding="ascii"))
+
+    def test_a_host_that_lost_power_in_the_middle_has_one_end_of_each_action_on_both_sides(self):
+        self.start_online()
+        for kind, params in (("scan", {"checks": ["setuid"], "paths": ["/usr"]}), ("restart", {"component": "agent"})):
+            for again in ("same boot", "another boot"):
+                with self.subTest(kind, again=again):
+                    victims = [self.i.pid_of("launch"), self.i.watchdog()["pid"], self.i.agent()["pid"]]
+                    ident = self.ask(kind, params)
+                    wait_for(lambda ident=ident: f"action '{ident}' (" in self.log("launch"), 15, "the action to begin")
+                    # Stopped first, so that nobody acts on another's end.
+                    for sig in (signal.SIGSTOP, signal.SIGKILL):
+                        for pid in victims:
+                            self.kill(pid, sig)
+                    if again == "another boot":
+                        self.another_boot()
+                    self.i.stop_endpoint()
+                    self.i.start_endpoint()
+                    self.i.wait_online()
+                    end = self.over(ident)
+                    self.assertIn(end["state"], ("succeeded", "failed", "indeterminate"))
+                    self.assertFalse({self.i.watchdog()["pid"], self.i.agent()["pid"]} & set(victims))
+                    local = wait_for(lambda ident=ident: self.confirmed(ident), 20, "the agent to have it confirmed")
+                    self.assertEqual(local["state"], end["state"])
+                    begun = [x for x in self.log("launch").splitlines() if f"action '{ident}' (" in x and x.endswith("begins")]
+                    self.assertEqual(len(begun), 1, begun)
+
+    def confirmed(self, ident):
+        lines = self.i.cli("actions", "--json", "--limit", "500", check=False).stdout.splitlines()
+        return next((a for a in map(json.loads, lines) if a["id"] == ident and a["confirmed"]), None)
 
 
 if __name__ == "__main__":
