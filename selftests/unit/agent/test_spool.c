@@ -1055,7 +1055,8 @@ static void in_any_order_of_trouble_nothing_is_lost_uncounted(void **state)
 				streams[n].first_unacked +
 					below(streams[n].last - streams[n].first_unacked + 1),
 				s);
-			assert_ok(hf_spool_ack(t.spool, streams[n].epoch, streams[n].last));
+			if (hf_spool_ack(t.spool, streams[n].epoch, streams[n].last) == -ENOENT)
+				break; /* dropped before anything of it was read */
 			lost += seen_lost(s);
 			for (unsigned i = 0; i < SEEN_MAX; i++) {
 				got_low[i] += s->low[i];
