@@ -26,5 +26,5 @@ bench-deps:
 
 bench-build: $(BENCH_BIN) $(O)/bench/node/.installed
 
-bench: all bench-build bench-deps ## measure: build/bench/*.json and one table (T=name selects)
+bench: all bench-build bench-deps $(O)/test/holdfast-agent ## measure: build/bench/*.json and one table (T=name selects)
 	$(Q)HOLDFAST_BUILD=$(abspath $(O)) /usr/bin/python3 -B selftests/bench/run.py $(T)

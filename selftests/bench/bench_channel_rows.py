@@ -10,7 +10,7 @@ and on the same faults; it is told of nothing but what TCP tells it.
 "back" counts from the injection where a new connection works at once (reset, black hole of the old
 connection), else from the moment the fault was undone.
 
-Suspend, a registry that forgot, and a black hole behind a proxy have no row: e2e tests prove them.
+Suspend, a registry that forgot, and a black hole behind a proxy are in bench_channel_seldom.
 
     BENCH_N=8 BENCH_LANES=4 make bench T=channel_rows      a shorter run
 """
